@@ -67,6 +67,7 @@ class Tokens:
 
     def _compute(self, tenant: TenantId, field: str, month: str, value: str) -> str:
         raw = value.encode("utf-8", "surrogatepass")
-        bounded = value if len(raw) <= _LONGEST_VALUE else "sha256:" + hashlib.sha256(raw).hexdigest()
+        plain = len(raw) <= _LONGEST_VALUE and value.isprintable()
+        bounded = value if plain else "sha256:" + hashlib.sha256(raw).hexdigest()
         mac = self._kms.mac(self._hmac_key, canonical.encode([tenant, field, month, bounded]))
         return base64.b32encode(mac).decode("ascii").lower()[:_TOKEN_CHARACTERS]

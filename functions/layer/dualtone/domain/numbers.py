@@ -49,7 +49,7 @@ def _canonical_user(user: str) -> str | None:
     if _NUMBER.fullmatch(number):
         return number
     name = user.lower().removeprefix('"').removesuffix('"')
-    if not name or len(name) > _LONGEST_USER or name == "anonymous":
+    if not number or not name or len(name) > _LONGEST_USER or name == "anonymous":
         return None
     return name
 
