@@ -1,0 +1,257 @@
+"""The media process as the SIP process sees it: started, commanded, listened to.
+
+``MediaPort`` is what the SIP shell needs of it. ``MediaClient`` makes it real: a child process on one end of a
+SOCK_SEQPACKET pair. Commands are queued when the child's buffer is full and follow in order; none is ever dropped while
+the child lives. Only the thread that runs the event loop may call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
+
+from dualtone.domain.errors import Unavailable
+from sbc_agent.media import messages
+from sbc_agent.media.clock import AgentClock
+from sbc_agent.media.messages import MAX_MESSAGE_BYTES, Command, Event, MediaSettings, Ready, Stats, StreamSpec
+
+_SOCKET_BUFFER_BYTES: Final = 4 << 20
+_RECEIVE_AT_ONCE: Final = 256
+
+
+class MediaPort(Protocol):
+    """What the SIP shell asks of the media process. Times are the agent's clock, microseconds of Unix time."""
+
+    @property
+    def clock(self) -> AgentClock:
+        """The agent's clock."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The RTP ports that are open; RTCP is one above each."""
+
+    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """A call is about to be answered."""
+
+    def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """A call's streams have changed: the full list."""
+
+    def signalling(self, call: str, at_us: int, direction: Literal[0, 1], raw: bytes) -> None:
+        """A SIP message was received (0) or sent (1)."""
+
+    def session(self, call: str, session: Mapping[str, Any]) -> None:
+        """The metadata of a call is known or has changed."""
+
+    def end(
+        self, call: str, at_us: int, reason: Literal["bye", "shutdown", "error"], flags: Sequence[str] = ()
+    ) -> None:
+        """A call's dialog is over."""
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Calls ``listener`` with every event from now on, in the event loop."""
+
+
+class MediaClient:
+    """The media process: a child that dies orderly with its parent.
+
+    Use: ``client = MediaClient.spawn(settings)``, then inside the loop ``await client.ready()``.
+
+    Args:
+        channel: The parent's end of the pair.
+        process: The child.
+        clock: The clock that both share.
+    """
+
+    def __init__(self, channel: socket.socket, process: subprocess.Popen[bytes], clock: AgentClock) -> None:
+        channel.setblocking(False)  # noqa: FBT003 - the standard library names no argument
+        self._channel = channel
+        self._process = process
+        self._clock = clock
+        self._ports: tuple[int, ...] = ()
+        self._unsent: collections.deque[bytes] = collections.deque()
+        self._listeners: list[Callable[[Event], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[int] | None = None
+        self._stats: collections.deque[asyncio.Future[Stats]] = collections.deque()
+        self._reaper: asyncio.Task[None] | None = None
+
+    @classmethod
+    def spawn(cls, settings: MediaSettings, *, clock: AgentClock | None = None) -> MediaClient:
+        """Starts the process and hands it its settings.
+
+        Args:
+            settings: Its settings; ``clock_offset_us`` is set here.
+            clock: The agent's clock, measured now if there is none yet.
+
+        Raises:
+            OSError: If no process can be started.
+        """
+        clock = clock or AgentClock.measured()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-m", "sbc_agent.media", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        ours.send(settings.model_copy(update={"clock_offset_us": clock.offset_us}).encode())
+        return cls(ours, process, clock)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def clock(self) -> AgentClock:
+        """The agent's clock."""
+        return self._clock
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The RTP ports that are open; empty before ``ready``."""
+        return self._ports
+
+    @property
+    def unsent(self) -> int:
+        """How many commands wait because the child is busy."""
+        return len(self._unsent)
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Calls ``listener`` with every event from now on, in the event loop."""
+        self._listeners.append(listener)
+
+    async def ready(self) -> tuple[int, ...]:
+        """Joins the running event loop and waits until the sockets are open.
+
+        Returns:
+            The RTP ports.
+
+        Raises:
+            Unavailable: If the process ended instead.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._ready, self._closed = self._loop.create_future(), self._loop.create_future()
+            self._loop.add_reader(self._channel.fileno(), self._readable)
+            self._flush()
+        assert self._ready is not None
+        await asyncio.shield(self._ready)
+        return self._ports
+
+    async def stats(self) -> Stats:
+        """Asks for the counters; raises Unavailable if the process has ended."""
+        answer: asyncio.Future[Stats] = asyncio.get_running_loop().create_future()
+        self._stats.append(answer)
+        self.send(messages.AskStats())
+        return await answer
+
+    async def closed(self) -> int:
+        """Waits for the end of the process, after ``ready`` was called; returns its exit status."""
+        assert self._closed is not None, "ready() joins the event loop"
+        return await asyncio.shield(self._closed)
+
+    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """A call is about to be answered: send this before the answer leaves."""
+        self.send(messages.Begin(call=call, at_us=at_us, streams=tuple(streams)))
+
+    def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """A call's streams have changed: the full list."""
+        self.send(messages.Streams(call=call, at_us=at_us, streams=tuple(streams)))
+
+    def signalling(self, call: str, at_us: int, direction: Literal[0, 1], raw: bytes) -> None:
+        """A SIP message was received (0) or sent (1)."""
+        self.send(messages.Signalling(call=call, at_us=at_us, direction=direction, raw=raw))
+
+    def session(self, call: str, session: Mapping[str, Any]) -> None:
+        """The metadata of a call is known or has changed."""
+        self.send(messages.Session(call=call, session=dict(session)))
+
+    def end(
+        self, call: str, at_us: int, reason: Literal["bye", "shutdown", "error"], flags: Sequence[str] = ()
+    ) -> None:
+        """A call's dialog is over."""
+        self.send(messages.End(call=call, at_us=at_us, reason=reason, flags=tuple(flags)))
+
+    def drain(self, *, flush: bool = False) -> None:
+        """Asks the process to finish all calls and to exit; ``flush`` does not wait for the hold-back."""
+        self.send(messages.Drain(flush=flush))
+
+    def send(self, command: Command) -> None:
+        """Sends a command, or queues it behind others that wait.
+
+        Raises:
+            Unavailable: If the process has ended.
+        """
+        if self._closed is not None and self._closed.done():
+            raise Unavailable("the media process has ended")
+        self._unsent.append(command.encode())
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            try:
+                self._channel.send(self._unsent[0])
+            except BlockingIOError:
+                if self._loop is not None:
+                    self._loop.add_writer(self._channel.fileno(), self._writable)
+                return
+            except OSError:
+                return  # the reader sees the end of the process
+            self._unsent.popleft()
+
+    def _writable(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_writer(self._channel.fileno())
+        self._flush()
+
+    def _readable(self) -> None:
+        for _ in range(_RECEIVE_AT_ONCE):
+            try:
+                data = self._channel.recv(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._ended()
+                return
+            self._dispatch(messages.parse_event(data))
+
+    def _dispatch(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._ports = event.ports
+            if self._ready is not None and not self._ready.done():
+                self._ready.set_result(None)
+        elif isinstance(event, Stats) and self._stats:
+            answer = self._stats.popleft()
+            if not answer.done():
+                answer.set_result(event)
+        for listener in self._listeners:
+            listener(event)
+
+    def _ended(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
+        self._reaper = self._loop.create_task(self._reap(), name="media-reap")
+
+    async def _reap(self) -> None:
+        status = await asyncio.to_thread(self._process.wait)
+        ended = Unavailable("the media process has ended")
+        for answer in [self._ready, *self._stats]:
+            if answer is not None and not answer.done():
+                answer.set_exception(ended)
+        self._stats.clear()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(status)

@@ -1,0 +1,85 @@
+"""The agent's one clock: monotonic time mapped to Unix time once, so that no step of the wall clock bends a timeline.
+
+All of an agent's processes share the offset that the first of them measured. Kernel receive timestamps are
+CLOCK_REALTIME; ``KernelTime`` maps them, and notices when the wall clock stepped between two ticks.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+STEP_US: Final = 2_000  # slewing moves the wall clock by 50 us in a tick; more than this is a step
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClock:
+    """Microseconds of Unix time that only ever go forward.
+
+    Attributes:
+        offset_us: Unix time minus CLOCK_MONOTONIC, as measured at the agent's start.
+    """
+
+    offset_us: int
+
+    @classmethod
+    def measured(cls) -> AgentClock:
+        """Maps monotonic time to Unix time as it stands now."""
+        return cls((time.time_ns() - time.monotonic_ns()) // 1000)
+
+    def now_us(self) -> int:
+        """The agent's time now, in microseconds of Unix time."""
+        return time.monotonic_ns() // 1000 + self.offset_us
+
+    def wall_offset_us(self) -> int:
+        """How far the wall clock is ahead of the agent's clock now, in microseconds."""
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        return (wall - (before + after) // 2) // 1000 - self.offset_us
+
+
+@dataclass(slots=True)
+class KernelTime:
+    """Maps kernel timestamps to the agent's clock, tick by tick.
+
+    Attributes:
+        wall_offset_us: Wall clock minus agent's clock, at the last tick.
+        last_tick_us: The agent's time of the last tick.
+        steps: How often the wall clock was seen to step.
+    """
+
+    wall_offset_us: int
+    last_tick_us: int
+    steps: int = field(default=0)
+
+    def arrivals(self, stamp_us: npt.NDArray[np.int64], now_us: int, wall_offset_us: int) -> npt.NDArray[np.int64]:
+        """Maps the stamps of one tick's packets.
+
+        Where the wall clock stepped since the last tick, a packet was stamped before or after the step: the offset is
+        taken under which it arrived since the last tick. What fits under neither arrived, at the latest, now.
+
+        Args:
+            stamp_us: CLOCK_REALTIME in microseconds, int64[n].
+            now_us: The agent's time, taken after the packets were received.
+            wall_offset_us: Wall clock minus agent's clock, measured now.
+
+        Returns:
+            The agent's time of each arrival in microseconds, int64[n]; never later than ``now_us``.
+        """
+        arrival = stamp_us - wall_offset_us
+        if abs(wall_offset_us - self.wall_offset_us) > STEP_US:
+            self.steps += 1
+            other = stamp_us - self.wall_offset_us
+            fits = (arrival >= self.last_tick_us - STEP_US) & (arrival <= now_us + STEP_US)
+            other_fits = (other >= self.last_tick_us - STEP_US) & (other <= now_us + STEP_US)
+            arrival = np.where(~fits & other_fits, other, arrival)
+        return np.minimum(arrival, now_us)
+
+    def advance(self, now_us: int, wall_offset_us: int) -> None:
+        """Ends a tick."""
+        self.last_tick_us, self.wall_offset_us = now_us, wall_offset_us

@@ -1,0 +1,252 @@
+"""What SIP process and media process say to each other: one JSON object a datagram on a SOCK_SEQPACKET pair.
+
+The first message is ``MediaSettings``; then commands go to the media process and events come back. Keys never pass.
+Times are microseconds of Unix time by the agent's clock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from dualtone.domain.errors import MalformedInput
+
+MAX_MESSAGE_BYTES: Final = 1 << 20
+
+Call = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+TimeUs = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+    def encode(self) -> bytes:
+        """The datagram."""
+        return self.model_dump_json().encode()
+
+
+class IngestKeySettings(_Message):
+    """The tenant's ingest key: its ARN in KMS and its public half (SubjectPublicKeyInfo, RSA-4096)."""
+
+    key_arn: str
+    public_key_der: bytes
+
+
+class MediaSettings(_Message):
+    """Everything the media process must know.
+
+    Attributes:
+        tenant: Owner of the calls.
+        agent: This agent.
+        agent_key_path: PEM file of the agent's P-256 key.
+        spool_dir: Where sealed calls lie.
+        address: IPv4 address on which RTP is received.
+        port_first: Lowest port of the pool's range; RTP takes even ports, RTCP the odd one above each.
+        port_last: Highest port of the range.
+        pool_size: How many streams can be received at once.
+        hold_back_ms: How long audio stays in memory.
+        tick_ms: How often sockets are drained.
+        part_seconds: The longest time that one part covers.
+        ingest_key: What call keys are wrapped to.
+        version: Of the agent's software.
+        clock_offset_us: Unix time minus CLOCK_MONOTONIC, by the process that started the agent.
+        log_level: The lowest level that is logged.
+    """
+
+    tenant: str
+    agent: str
+    agent_key_path: Path
+    spool_dir: Path
+    address: str
+    port_first: Port
+    port_last: Port
+    pool_size: Annotated[int, Field(ge=1, le=32_000)]
+    hold_back_ms: Annotated[int, Field(ge=0, le=60_000)] = 5_000
+    tick_ms: Annotated[int, Field(ge=5, le=1_000)] = 100
+    part_seconds: Annotated[int, Field(ge=1, le=3_600)] = 60
+    ingest_key: IngestKeySettings
+    version: str
+    clock_offset_us: int | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class FormatSpec(_Message):
+    """What an RTP payload type means in a stream; ``codec`` is the SDP encoding name (compared without case)."""
+
+    payload_type: Annotated[int, Field(ge=0, le=127)]
+    codec: str
+    clock_hz: Annotated[int, Field(ge=1)]
+    channels: Annotated[int, Field(ge=1, le=255)] = 1
+
+
+class StreamSpec(_Message):
+    """A stream as negotiated: index within the call, SDP label, local port, whether anything is kept, formats."""
+
+    stream: Annotated[int, Field(ge=0, le=0xFFFF)]
+    label: str
+    port: Port
+    active: bool = True
+    formats: tuple[FormatSpec, ...] = ()
+
+
+class Begin(_Message):
+    """A call is answered: packets that arrive from ``at_us`` on are kept. Send it before the answer leaves."""
+
+    cmd: Literal["begin"] = "begin"
+    call: Call
+    at_us: TimeUs
+    streams: tuple[StreamSpec, ...]
+
+
+class Streams(_Message):
+    """The call's streams as they are from ``at_us`` on, the full list; what is inactive keeps nothing."""
+
+    cmd: Literal["streams"] = "streams"
+    call: Call
+    at_us: TimeUs
+    streams: tuple[StreamSpec, ...]
+
+
+class Signalling(_Message):
+    """A SIP message of the call, as it was on the wire."""
+
+    cmd: Literal["signalling"] = "signalling"
+    call: Call
+    at_us: TimeUs
+    direction: Literal[0, 1]
+    raw: bytes
+
+
+class Session(_Message):
+    """What the metadata says of the call by now; the last one wins."""
+
+    cmd: Literal["session"] = "session"
+    call: Call
+    session: dict[str, Any]
+
+
+class End(_Message):
+    """The dialog is over: packets that arrive after ``at_us`` are dropped, the rest leaves the ring in its time."""
+
+    cmd: Literal["end"] = "end"
+    call: Call
+    at_us: TimeUs
+    reason: Literal["bye", "shutdown", "error"]
+    flags: tuple[str, ...] = ()
+
+
+class AskStats(_Message):
+    """Asks for one ``Stats`` event."""
+
+    cmd: Literal["stats"] = "stats"
+
+
+class Drain(_Message):
+    """Ends all calls, lets the rings run empty in their time (``flush``: at once), writes manifests, exits."""
+
+    cmd: Literal["drain"] = "drain"
+    flush: bool = False
+
+
+class Ready(_Message):
+    """The sockets are open: the RTP ports that may be handed out."""
+
+    event: Literal["ready"] = "ready"
+    ports: tuple[Port, ...]
+
+
+class PartClosed(_Message):
+    """A part is whole, signed and on disk."""
+
+    event: Literal["part"] = "part"
+    call: Call
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Finished(_Message):
+    """A call's manifest is on disk; ``path`` names it."""
+
+    event: Literal["finished"] = "finished"
+    call: Call
+    path: str
+
+
+class PortFree(_Message):
+    """The media process no longer listens to a call's packets on a port: it may be handed out after the quarantine."""
+
+    event: Literal["port_free"] = "port_free"
+    port: Port
+
+
+class Alarm(_Message):
+    """Something needs a person.
+
+    ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``ring_overflow`` (packets
+    lost), ``command`` (a command that does not fit the call's state), ``memory_unlocked``, ``core_dumps``,
+    ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a leftover that no key opens).
+    """
+
+    event: Literal["alarm"] = "alarm"
+    kind: str
+    call: Call | None = None
+
+
+class Stats(_Message):
+    """Counters since the start, gauges of now; packets unless named otherwise."""
+
+    event: Literal["stats"] = "stats"
+    calls: int
+    streams: int
+    received: int
+    stored: int
+    duplicates: int
+    reordered: int
+    late: int
+    foreign_source: int
+    events_suppressed: int
+    malformed: int
+    dropped: int
+    left_ring: int
+    records: int
+    bytes_sealed: int
+    ticks: int
+    tick_ms_max: int
+    cpu_ms: int
+    clock_steps: int
+
+
+Command = Begin | Streams | Signalling | Session | End | AskStats | Drain
+Event = Ready | PartClosed | Finished | PortFree | Alarm | Stats
+
+_COMMAND: Final[TypeAdapter[Command]] = TypeAdapter(Annotated[Command, Field(discriminator="cmd")])
+_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def parse_command(data: bytes) -> Command:
+    """Reads a command; raises MalformedInput."""
+    try:
+        return _COMMAND.validate_json(data)
+    except ValidationError:
+        # The validator's own text quotes the input: it is not passed on.
+        raise MalformedInput("not a command of the media process") from None
+
+
+def parse_event(data: bytes) -> Event:
+    """Reads an event; raises MalformedInput."""
+    try:
+        return _EVENT.validate_json(data)
+    except ValidationError:
+        raise MalformedInput("not an event of the media process") from None
+
+
+def parse_settings(data: bytes) -> MediaSettings:
+    """Reads the settings; raises MalformedInput."""
+    try:
+        return MediaSettings.model_validate_json(data)
+    except ValidationError:
+        raise MalformedInput("not the settings of the media process") from None
