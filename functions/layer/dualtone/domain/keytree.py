@@ -158,7 +158,7 @@ def leaf_keys(leaf: bytes) -> LeafKeys:
 
 
 def encode(nodes: NodeSet) -> bytes:
-    """The one encoding of a node set: ``DTK1`` | u32 leaves | u32 nodes | (u8 depth | u32 position | 32 bytes key)..."""
+    """The one encoding of a node set: ``DTK1`` | u32 leaves | u32 nodes | (u8 depth | u32 position | key[32])..."""
     return _HEAD.pack(_MAGIC, nodes.count, len(nodes.nodes)) + b"".join(_NODE.pack(*node) for node in nodes.nodes)
 
 
