@@ -201,7 +201,7 @@ class MediaSection(_Section):
     )
     pool_size: int = Field(400, ge=1, le=30_000, **_write("a whole number of streams from 1 to 30000"))
     hold_back_s: float = Field(
-        5, ge=0.2, le=30, allow_inf_nan=False, strict=False, **_write("a number of seconds from 0.2 to 30")
+        5, ge=0, le=30, allow_inf_nan=False, strict=False, **_write("a number of seconds from 0 to 30")
     )
 
     @property
@@ -213,7 +213,7 @@ class MediaSection(_Section):
     def _pool_fits(self) -> MediaSection:
         if self.pool_size > self.ports.pairs:
             raise ValueError(
-                f"pool_size = {self.pool_size}, but ports = {str(self.ports)!r} holds {self.ports.pairs} pairs of ports: "
+                f'pool_size = {self.pool_size}, but ports = "{self.ports}" holds {self.ports.pairs} pairs of ports: '
                 f"write pool_size = {self.ports.pairs} or less, or a wider range"
             )
         return self
@@ -282,7 +282,9 @@ def parse(text: str) -> AgentConfig:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f'not TOML: {error}; a setting is written name = "text" or name = 5'.replace("\n", " ")]) from error
+        raise ConfigError(
+            [f'not TOML: {error}; a setting is written name = "text" or name = 5'.replace("\n", " ")]
+        ) from error
     try:
         return AgentConfig.model_validate(document)
     except ValidationError as error:

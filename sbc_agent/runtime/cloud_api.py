@@ -1,0 +1,156 @@
+"""HTTPS to the Dualtone API: JSON and forms out, JSON in. The only effect is the request.
+
+https is verified against the system's certificates; plain http is spoken to loopback alone (the local cloud).
+Redirects are not followed: what is sent here is a one-time code or a signed assertion, and belongs to nobody else.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from dualtone.domain import canonical
+from dualtone.domain.errors import MalformedInput, PolicyViolation, Unavailable
+from sbc_agent.runtime.config import is_loopback
+
+_ANSWER_LIMIT_BYTES: Final = 256 * 1024
+_TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Refused(PolicyViolation):
+    """The API answered with an error that asking again does not change.
+
+    Attributes:
+        status: The HTTP status.
+        title: The title of the problem detail (RFC 9457), or the status's own phrase.
+    """
+
+    def __init__(self, status: int, title: str) -> None:
+        super().__init__(f"the API answered {status} {title}")
+        self.status = status
+        self.title = title
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API said.
+
+    Attributes:
+        body: The JSON object.
+        clock_offset_s: Server's clock minus ours, by the Date header (whole seconds, half the round trip taken off), or
+            None without that header.
+    """
+
+    body: dict[str, Any]
+    clock_offset_s: float | None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object, **__: object) -> None:
+        return None
+
+
+class CloudApi:
+    """Speaks to one API.
+
+    Args:
+        timeout_s: How long to wait for a connection and for each read.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, *, timeout_s: float = 15.0, clock: Callable[[], float] = time.time) -> None:
+        self._timeout_s = timeout_s
+        self._clock = clock
+        direct: list[urllib.request.BaseHandler] = [
+            _NoRedirect(),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        ]
+        self._proxied = urllib.request.build_opener(*direct)
+        self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), *direct)
+
+    def post_json(self, url: str, body: Mapping[str, object]) -> Answer:
+        """Posts a JSON object; see :meth:`post_form` for what it returns and raises."""
+        return self._post(url, json.dumps(body).encode(), "application/json")
+
+    def post_form(self, url: str, fields: Mapping[str, str]) -> Answer:
+        """Posts a form.
+
+        Returns:
+            The JSON object of a 2xx answer.
+
+        Raises:
+            Refused: The API said no.
+            Unavailable: No answer, or one that says "later".
+            MalformedInput: The URL may not be used, or the answer is no JSON object.
+        """
+        return self._post(url, urlencode(fields).encode(), "application/x-www-form-urlencoded")
+
+    def _post(self, url: str, data: bytes, content_type: str) -> Answer:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        loopback = is_loopback(host)
+        if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+            raise MalformedInput("the API is reached by https; plain http is for loopback alone")
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
+            url, data, {"Content-Type": content_type, "Accept": "application/json"}, method="POST"
+        )
+        opener = self._direct if loopback else self._proxied
+        sent_at = self._clock()
+        try:
+            with opener.open(request, timeout=self._timeout_s) as response:
+                body = response.read(_ANSWER_LIMIT_BYTES + 1)
+                date = response.headers.get("Date")
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refusal(error) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"no answer from {host}: {_plain(error)}") from error
+        if len(body) > _ANSWER_LIMIT_BYTES:
+            raise MalformedInput("the API's answer is too long")
+        value = canonical.decode(body)
+        if not isinstance(value, dict):
+            raise MalformedInput("the API's answer is no JSON object")
+        return Answer(value, _offset(date, sent_at, self._clock()))
+
+
+def _refusal(error: urllib.error.HTTPError) -> Refused | Unavailable:
+    if error.code in _TRY_AGAIN:
+        return Unavailable(f"the API answered {error.code}")
+    title = http.client.responses.get(error.code, "error")
+    try:
+        problem = json.loads(error.read(_ANSWER_LIMIT_BYTES))
+        title = str(problem.get("detail") or problem.get("title") or title)[:200]
+    except (ValueError, AttributeError, OSError):
+        pass  # a problem detail is a courtesy; the status is the answer
+    return Refused(error.code, title)
+
+
+def _plain(error: BaseException) -> str:
+    """The reason of a failed connection in a few words."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify ({reason.verify_message})"
+    if isinstance(reason, TimeoutError):
+        return "timed out"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror.lower()
+    return type(reason).__name__
+
+
+def _offset(date: str | None, sent_at: float, received_at: float) -> float | None:
+    if date is None:
+        return None
+    try:
+        server = email.utils.parsedate_to_datetime(date).timestamp() + 0.5  # the header cuts to whole seconds
+    except ValueError:
+        return None
+    return server - (sent_at + received_at) / 2

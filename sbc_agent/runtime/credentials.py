@@ -1,0 +1,190 @@
+"""Short-lived AWS credentials for the agent: signed assertions exchanged at the token endpoint (RFC 7523).
+
+The agent signs a JWT with its own key (ES256), posts it as an authorization grant, and gets 15 minutes of STS
+credentials that can put under its own prefix and read its command queue. botocore asks for new ones before the old
+ones end. The answer also carries the newest ingest key of the tenant, which is kept if the cloud's pinned key signed
+it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import botocore.session
+import jwt
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+from dualtone.domain.errors import IntegrityError, MalformedInput, Unavailable
+from sbc_agent.runtime.cloud_api import CloudApi
+from sbc_agent.runtime.identity import AgentKey, Identity
+from sbc_agent.runtime.logs import Log
+
+GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_ASSERTION_LIFETIME_S: Final = 120
+_JTI_BYTES: Final = 16
+_METHOD: Final = "dualtone-token"
+_REFRESH_BEFORE_END_S: Final = 300
+_MUST_REFRESH_BEFORE_END_S: Final = 60
+
+
+def assertion(key: AgentKey, *, audience: str, now_s: int, jti: str) -> str:
+    """Signs an assertion. Pure.
+
+    Args:
+        key: The agent's key; its ``key_id`` is the agent's id.
+        audience: The token endpoint's URL.
+        now_s: Unix time in seconds.
+        jti: A value never used before.
+
+    Returns:
+        A compact JWT.
+    """
+    # REQ: RFC 7523 section 3: iss, sub, aud and exp MUST be there; jti and iat MAY, and our token endpoint wants them.
+    claims = {
+        "iss": key.key_id,
+        "sub": key.key_id,
+        "aud": audience,
+        "iat": now_s,
+        "exp": now_s + _ASSERTION_LIFETIME_S,
+        "jti": jti,
+    }
+    return jwt.encode(claims, key.private_key, algorithm="ES256", headers={"kid": key.key_id})
+
+
+class TokenSource:
+    """Exchanges assertions for credentials, and keeps what else the answers tell.
+
+    Args:
+        api: The way to the API.
+        key: The agent's key.
+        identity: Who the agent is.
+        state_dir: Where a newer ingest key is kept, with the identity.
+        log: Where refusals of an ingest key are told.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: CloudApi,
+        key: AgentKey,
+        identity: Identity,
+        state_dir: Path,
+        log: Log,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._key = key
+        self._identity = identity
+        self._state_dir = state_dir
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.clock_offset_s: float | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Who the agent is, with the newest ingest key."""
+        return self._identity
+
+    def fetch(self) -> dict[str, str]:
+        """Gets new credentials.
+
+        Returns:
+            What botocore's refreshable credentials take: access_key, secret_key, token, expiry_time (ISO 8601).
+
+        Raises:
+            Unavailable: If the API did not answer, or not as a token endpoint does.
+            PolicyViolation: If it refused, for example because the agent was revoked.
+        """
+        with self._lock:
+            signed = assertion(
+                self._key,
+                audience=self._identity.token_url,
+                now_s=int(self._clock()),
+                jti=secrets.token_urlsafe(_JTI_BYTES),
+            )
+            try:
+                answer = self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
+                credentials = _credentials(answer.body)
+            except MalformedInput as error:
+                raise Unavailable("the token endpoint gave no credentials") from error
+            self.clock_offset_s = answer.clock_offset_s
+            self._keep_ingest_key(answer.body.get("ingest_key"))
+            return credentials
+
+    def _keep_ingest_key(self, envelope: object) -> None:
+        """Keeps a newer ingest key. One that is not signed as it must be is told and left alone; uploads go on."""
+        if not isinstance(envelope, dict) or envelope == self._identity.ingest_key:
+            return
+        try:
+            newer = self._identity.with_ingest_key(envelope)
+        except (IntegrityError, MalformedInput) as error:
+            self._log.error("ingest_key_refused", error=type(error).__name__)
+            return
+        changed = newer.current_ingest_key() != self._identity.current_ingest_key()
+        self._identity = newer
+        if changed:
+            newer.save(self._state_dir)
+            self._log.info("ingest_key_kept", state="used_from_next_start")
+
+
+class AgentCredentials(DeferredRefreshableCredentials):
+    """botocore credentials that fetch themselves when first used, and anew five minutes before they end."""
+
+    # The library's own margin of 15 minutes is the whole life of these.
+    _advisory_refresh_timeout = _REFRESH_BEFORE_END_S
+    _mandatory_refresh_timeout = _MUST_REFRESH_BEFORE_END_S
+
+    def __init__(self, source: TokenSource, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(
+            refresh_using=source.fetch, method=_METHOD, time_fetcher=lambda: datetime.fromtimestamp(clock(), UTC)
+        )
+
+
+class _OnlyProvider(CredentialProvider):
+    """Hands out the agent's credentials."""
+
+    METHOD = _METHOD
+    CANONICAL_NAME = None
+
+    def __init__(self, credentials: AgentCredentials) -> None:
+        super().__init__()
+        self._agent_credentials = credentials
+
+    def load(self) -> AgentCredentials:
+        """The credentials, not fetched yet."""
+        return self._agent_credentials
+
+
+def agent_session(credentials: AgentCredentials, region: str) -> botocore.session.Session:
+    """A botocore session that knows these credentials alone: profiles and environment are not asked."""
+    session = botocore.session.Session()
+    session.register_component("credential_provider", CredentialResolver([_OnlyProvider(credentials)]))
+    session.set_config_variable("region", region)
+    return session
+
+
+def _credentials(body: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, object] = {
+        "access_key": body.get("access_key_id"),
+        "secret_key": body.get("secret_access_key"),
+        "token": body.get("session_token"),
+        "expiry_time": body.get("expires_at"),
+    }
+    credentials = {name: value for name, value in found.items() if isinstance(value, str) and value}
+    if len(credentials) < len(found):
+        raise MalformedInput("the token endpoint's answer lacks credentials")
+    try:
+        expires = datetime.fromisoformat(credentials["expiry_time"])
+    except ValueError as error:
+        raise MalformedInput("the token endpoint's expiry is no ISO 8601 time") from error
+    if expires.tzinfo is None:
+        raise MalformedInput("the token endpoint's expiry names no time zone")
+    return credentials

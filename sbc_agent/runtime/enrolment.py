@@ -1,0 +1,97 @@
+"""Enrolment: a one-time code makes this machine an agent of a tenant.
+
+``DT1-<26 base-32 characters>-<16 base-32 characters>``: the first part is the secret, the second the start of SHA-256
+of the cloud's signing key. So the code authenticates both sides: the agent to the cloud by the secret, and the
+cloud's signing key to the agent by its fingerprint, even if the connection were not what it seems.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolation
+from sbc_agent.runtime.cloud_api import CloudApi
+from sbc_agent.runtime.durable import make_private_directory
+from sbc_agent.runtime.identity import IDENTITY_FILE, AgentKey, Identity
+
+_CODE: Final = re.compile(r"DT1-([A-Z2-7]{26})-([A-Z2-7]{16})", re.IGNORECASE | re.ASCII)
+_FINGERPRINT_LENGTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentCode:
+    """A one-time code as typed.
+
+    Attributes:
+        text: The whole code, sent as it is.
+        fingerprint: What the cloud's signing key must hash to, upper case.
+    """
+
+    text: str
+    fingerprint: str
+
+    @classmethod
+    def parse(cls, text: str) -> EnrolmentCode:
+        """Reads a code; raises MalformedInput, whose text does not hold it."""
+        text = text.strip()
+        match = _CODE.fullmatch(text)
+        if match is None:
+            raise MalformedInput(
+                "that is no enrolment code: it has the form DT1-26 characters-16 characters, letters and 2 to 7; "
+                "copy it whole from the answer of POST /v1/agents"
+            )
+        return cls(text, match[2].upper())
+
+    def check(self, signing_public_key_der: bytes) -> None:
+        """Checks that the cloud's key is the one that the code was made for; raises IntegrityError."""
+        if not hmac.compare_digest(fingerprint(signing_public_key_der), self.fingerprint):
+            raise IntegrityError(
+                "the cloud that answered is not the one that issued the code: its signing key has another fingerprint; "
+                "check uplink.api, and ask the administrator if it is right"
+            )
+
+
+def fingerprint(signing_public_key_der: bytes) -> str:
+    """The first 80 bits of SHA-256 of a public key, in base 32."""
+    return base64.b32encode(hashlib.sha256(signing_public_key_der).digest()).decode("ascii")[:_FINGERPRINT_LENGTH]
+
+
+def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir: Path, replace: bool) -> Identity:
+    """Makes a key, exchanges the code, and writes key and identity.
+
+    The identity is written last: a machine that stops halfway is not enrolled.
+
+    Args:
+        api: The way to the API.
+        base: The API's base address, without ``/v1``.
+        code: The one-time code.
+        name: How the tenant's people call this agent.
+        state_dir: Where key and identity go.
+        replace: Whether an earlier enrolment gives way.
+
+    Raises:
+        PolicyViolation: If this agent is enrolled already, or the API refused the code.
+        Unavailable: If the API did not answer.
+        IntegrityError: If the cloud is not the one that issued the code.
+        MalformedInput: If its answer has the wrong form.
+    """
+    if (state_dir / IDENTITY_FILE).exists() and not replace:
+        raise PolicyViolation(
+            f"this agent is enrolled already ({state_dir / IDENTITY_FILE}); use --replace to give it a new identity"
+        )
+    make_private_directory(state_dir)
+    key = AgentKey.generate()
+    answer = api.post_json(
+        f"{base}/v1/agents/enrol", {"code": code.text, "public_key": key.public_pem(), "name": name}
+    ).body
+    identity = Identity.from_answer(base, answer)
+    code.check(identity.signing_public_key_der)
+    key.save(state_dir)
+    identity.save(state_dir)
+    return identity

@@ -1,0 +1,195 @@
+"""Structured logs without personal data: one JSON object a line, and nothing in it that was not let in by name.
+
+A line holds time, level, event and fields. Each field has a name known here and a form that its value must have; a
+value of another form is written as ``withheld``, and a field of another name is not written at all. There is no free
+text and no exception text, because either could carry a phone number, a name or a key: an error appears as its class
+and the places in our code where it passed. A SIP Call-ID is personal data (many SBCs build it from numbers and hosts)
+and appears only as a salted hash, the same over restarts of one agent and different on every other.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from sbc_agent.runtime.durable import write_private
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+WITHHELD: Final = "withheld"
+_SALT_BYTES: Final = 32
+
+
+def _pattern(expression: str) -> Callable[[object], bool]:
+    compiled = re.compile(expression, re.ASCII)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def _number(highest: int) -> Callable[[object], bool]:
+    return lambda value: type(value) in {int, float} and 0 <= value <= highest  # type: ignore[operator]
+
+
+def _each(form: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list | tuple) and all(form(item) for item in value)
+
+
+_WORD: Final = _pattern(r"(?!.*\d{3})[A-Za-z_][A-Za-z0-9_-]{0,59}")  # never three digits in a row: no number is a word
+_ULID: Final = _pattern(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_COUNT: Final = _number(9_999_999)
+
+FIELDS: Final[dict[str, Callable[[object], bool]]] = {
+    # ids that Dualtone itself draws
+    "call": _ULID,
+    "agent": _pattern(r"agt_[0-7][0-9A-HJKMNP-TV-Z]{25}"),
+    "recording": _pattern(r"rec_[a-z2-7]{26}"),
+    "tenant": _pattern(r"(?=.*[a-z])[a-z0-9][a-z0-9-]{1,31}"),
+    "sip": _pattern(r"sip_[a-z2-7]{12}"),
+    "object": _pattern(r"opening-\d\d\.json|part-\d\d-\d{6}\.dtp|manifest\.json"),
+    "sha256": _pattern(r"[0-9a-f]{64}"),
+    # words from a fixed vocabulary
+    **dict.fromkeys(
+        (
+            "kind",
+            "result",
+            "state",
+            "reason",
+            "error",
+            "method",
+            "transport",
+            "check",
+            "severity",
+            "signal",
+            "logger",
+            "codec",
+            "cause",
+            "direction",
+            "process",
+        ),
+        _WORD,
+    ),
+    "version": _pattern(r"\d{1,2}\.\d{1,3}\.\d{1,3}(?:[.a-z][0-9a-z]{0,6})?"),
+    "where": _each(_pattern(r"(?!.*\d{6})[A-Za-z0-9_]{1,40}\.py:\d{1,5} [\w<>]{1,60}")),
+    # figures with their units
+    **dict.fromkeys(("calls", "streams", "parts", "objects", "packets", "lost", "attempts", "stream"), _COUNT),
+    **dict.fromkeys(("ms", "us", "ms_left"), _COUNT),
+    "bytes": _number(2**40 - 1),
+    "retry_s": _number(86_400),
+    "port": _number(65_535),
+    "pid": _number(2**22),
+    "status": _number(699),
+    "exit": lambda value: isinstance(value, int) and -64 <= value <= 255,  # noqa: PLR2004 - signals and exit codes
+    "signature": lambda value: isinstance(value, bool),
+}
+
+
+class Log:
+    """Writes events. One object for the whole process; any thread may write.
+
+    Args:
+        stream: Where the lines go.
+        level: The lowest level that is written.
+        salt: Keys the hash of SIP Call-IDs.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: TextIO | None = None,
+        level: str = "info",
+        salt: bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._lowest = LEVELS.index(level)
+        self._salt = salt if salt is not None else secrets.token_bytes(_SALT_BYTES)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def reference(self, sip_call_id: str) -> str:
+        """The short form of a SIP Call-ID that may be logged: ``sip_`` and 60 bits of a keyed hash."""
+        digest = hmac.digest(self._salt, sip_call_id.encode("utf-8", "surrogateescape"), hashlib.sha256)
+        return "sip_" + base64.b32encode(digest)[:12].decode("ascii").lower()
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Writes what helps to understand a fault and is silent otherwise."""
+        self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Writes what happened as it should."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Writes what someone should look at in the next days."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Writes what costs recordings or integrity if nobody acts: an alarm."""
+        self._write("error", event, fields)
+
+    def failure(self, event: str, error: BaseException, **fields: object) -> None:
+        """Writes an error that nobody expected: its class and where it passed, never its text."""
+        frames = traceback.extract_tb(error.__traceback__)[-8:]
+        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        self._write("error", event, {"error": type(error).__name__, "where": where, **fields})
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if LEVELS.index(level) < self._lowest:
+            return
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        line: dict[str, Any] = {
+            "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": level,
+            "event": event if _WORD(event) else WITHHELD,
+        }
+        for name, value in fields.items():
+            form = FIELDS.get(name)
+            if form is not None and value is not None:
+                line[name] = value if form(value) else WITHHELD
+        text = json.dumps(line, separators=(",", ":")) + "\n"
+        with self._lock:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class LibraryLines(logging.Handler):
+    """Turns records of Python's own logging into events: logger, level and error class, never the message."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record of a library."""
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        name = record.name.partition(".")[0]
+        self._log.warning("library", logger=name, state=record.levelname.lower(), error=error)
+
+
+def capture_libraries(log: Log) -> None:
+    """Makes every library of this process log through ``log`` alone."""
+    root = logging.getLogger()
+    root.handlers[:] = [LibraryLines(log)]
+    root.setLevel(logging.WARNING)
+
+
+def salt(state_dir: Path) -> bytes:
+    """Reads the agent's salt, and draws it at the first call; 0600 like the key beside it."""
+    path = state_dir / "log.salt"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        write_private(path, secrets.token_bytes(_SALT_BYTES))
+        return path.read_bytes()
