@@ -1,0 +1,190 @@
+"""One DynamoDB table: string keys ``pk`` and ``sk``, plain values in and out, and errors that mean what they say.
+
+A missing table or a denied call is a fault of the deployment, never an answer about a recording: such errors pass
+through as they are and become a 500, while throttling and silence become Unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from dualtone.adapters.attribute_values import from_item, to_item
+from dualtone.adapters.aws_errors import error_code, translated
+from dualtone.domain.errors import DualtoneError, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef, TransactWriteItemTypeDef
+
+_BATCH: Final = 100
+_BATCH_ATTEMPTS: Final = 8
+
+
+class ConditionFailed(DualtoneError):  # noqa: N818 - DynamoDB's own word
+    """A write did not happen because its condition, or that of another write in its transaction, did not hold."""
+
+
+class Table:
+    """A table, for the adapters that know what its keys mean."""
+
+    def __init__(self, dynamodb: DynamoDBClient, name: str) -> None:
+        """Takes the low-level client and the table's name."""
+        self._dynamodb = dynamodb
+        self._name = name
+
+    def get(self, pk: str, sk: str) -> dict[str, Any] | None:
+        """Reads an item, consistently; None if there is none."""
+        with _answered("reading an item"):
+            answer = self._dynamodb.get_item(
+                TableName=self._name, Key=to_item({"pk": pk, "sk": sk}), ConsistentRead=True
+            )
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Reads many items in any order; missing ones are left out.
+
+        Raises:
+            Unavailable: If DynamoDB keeps leaving keys unprocessed.
+        """
+        items: list[dict[str, Any]] = []
+        for start in range(0, len(keys), _BATCH):
+            pending: Sequence[Any] = [to_item({"pk": pk, "sk": sk}) for pk, sk in keys[start : start + _BATCH]]
+            for _attempt in range(_BATCH_ATTEMPTS):
+                with _answered("reading items"):
+                    answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": pending}})
+                items += map(from_item, answer["Responses"].get(self._name, []))
+                left = answer.get("UnprocessedKeys", {}).get(self._name)
+                if left is None:
+                    break
+                pending = left["Keys"]
+            else:
+                raise Unavailable("reading items: throttled")
+        return items
+
+    def partition(self, pk: str) -> list[dict[str, Any]]:
+        """Reads all items of a small partition, consistently, in the order of their sort keys."""
+        return self._rows({"KeyConditionExpression": "pk = :pk", "ConsistentRead": True}, {":pk": pk}, limit=None)
+
+    def newest(
+        self,
+        pk: str,
+        between: tuple[str, str],
+        *,
+        after: Mapping[str, str] | None,
+        limit: int,
+        index: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Reads items of a partition in descending order of their sort keys.
+
+        Args:
+            pk: The partition.
+            between: Bounds of the sort key, both included.
+            after: The whole key of the item after which to begin, or None.
+            limit: At most so many.
+            index: A global secondary index whose keys are ``gsi1pk`` and ``gsi1sk``, or None for the table.
+        """
+        prefix = "gsi1" if index else ""
+        request: dict[str, Any] = {
+            "KeyConditionExpression": f"{prefix}pk = :pk AND {prefix}sk BETWEEN :low AND :high",
+            "ScanIndexForward": False,
+        }
+        # A global index has no consistent reads.
+        request |= {"IndexName": index} if index else {"ConsistentRead": True}
+        if after is not None:
+            request["ExclusiveStartKey"] = to_item(after)
+        return self._rows(request, {":pk": pk, ":low": between[0], ":high": between[1]}, limit=limit)
+
+    def put_new(self, values: Mapping[str, object]) -> None:
+        """Writes an item that must not exist yet; raises ConditionFailed if it does."""
+        with _answered("writing an item"):
+            self._dynamodb.put_item(**self.transact_put_new(values)["Put"])
+
+    def transact_put_new(self, values: Mapping[str, object]) -> TransactWriteItemTypeDef:
+        """Makes ``put_new`` as part of a transaction."""
+        condition = "attribute_not_exists(pk)"
+        return {"Put": {"TableName": self._name, "Item": to_item(values), "ConditionExpression": condition}}
+
+    def transact_update(
+        self, pk: str, sk: str, *, set_to: Mapping[str, object], only_if: str, values: Mapping[str, object]
+    ) -> TransactWriteItemTypeDef:
+        """Makes an update as part of a transaction.
+
+        Args:
+            pk: Partition key.
+            sk: Sort key.
+            set_to: Attributes and their new values.
+            only_if: The condition; names in it are written ``#name``.
+            values: What the condition's ``:placeholders`` stand for.
+        """
+        names = {f"#{name}": name for name in set_to} | {
+            word: word[1:] for word in only_if.replace("(", " ").split() if word.startswith("#")
+        }
+        return {
+            "Update": {
+                "TableName": self._name,
+                "Key": to_item({"pk": pk, "sk": sk}),
+                "UpdateExpression": "SET " + ", ".join(f"#{name} = :set_{name}" for name in set_to),
+                "ConditionExpression": only_if,
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": to_item({f":set_{name}": value for name, value in set_to.items()})
+                | to_item(values),
+            }
+        }
+
+    def transact(self, *writes: TransactWriteItemTypeDef) -> None:
+        """Does all writes, which may concern other tables too, or none; raises ConditionFailed."""
+        with _answered("writing items"):
+            self._dynamodb.transact_write_items(TransactItems=writes)
+
+    def _rows(self, query: dict[str, Any], values: dict[str, str], limit: int | None) -> list[dict[str, Any]]:
+        request: QueryInputTypeDef = {"TableName": self._name, "ExpressionAttributeValues": to_item(values), **query}  # type: ignore[typeddict-item]
+        rows: list[dict[str, Any]] = []
+        while limit is None or len(rows) < limit:
+            if limit is not None:
+                request["Limit"] = limit - len(rows)
+            with _answered("querying"):
+                answer = self._dynamodb.query(**request)
+            rows += map(from_item, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                break
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return rows
+
+
+@contextmanager
+def _answered(action: str) -> Iterator[None]:
+    """Lets Unavailable and ConditionFailed out, and faults of the deployment as AWS reported them."""
+    try:
+        with translated(action):
+            yield
+    except Unavailable:
+        raise
+    except DualtoneError as error:
+        cause = error.__cause__
+        raise cause if cause is not None else error from None
+    except ClientError as error:
+        match _cancellations(error):
+            case []:
+                raise
+            case reasons if "ConditionalCheckFailed" in reasons:
+                raise ConditionFailed(action) from error
+            case _:
+                raise Unavailable(f"{action}: in conflict with another transaction") from error
+
+
+def _cancellations(error: ClientError) -> list[str]:
+    """Why a write was refused; a single write has the one reason that a transaction would give for it."""
+    match error_code(error):
+        case "ConditionalCheckFailedException":
+            return ["ConditionalCheckFailed"]
+        case "TransactionCanceledException":
+            reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
+            return [code for reason in reasons if (code := reason.get("Code", "None")) != "None"]
+        case "TransactionConflictException":
+            return ["TransactionConflict"]
+        case _:
+            return []

@@ -1,0 +1,57 @@
+"""What happened: the six fields that PCI DSS 10.2.2 asks of every audit event, and what the request adds to them.
+
+Pure. An event names people by the user pool's opaque id and objects by ours; it never holds a number, a name, a token
+that opens anything, or text that a caller chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from dualtone.domain.ids import TenantId
+from dualtone.domain.tenancy import Verb
+
+NOBODY: Final = "nobody"
+NO_TENANT: Final = TenantId("-")
+"""Where events go that belong to no tenant, such as a forged token: no tenant's id has this form."""
+
+DetailValue = str | int | list[str] | list[int] | list[list[int]]
+
+
+class Outcome(StrEnum):
+    """How a verb ended, as far as the writer of the event knows."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+    NOT_FOUND = "not-found"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One event.
+
+    Attributes:
+        tenant: In whose log it belongs; ``NO_TENANT`` if nobody was recognised.
+        who: ``person:<subject>``, ``agent:<agent id>`` or ``nobody``.
+        what: The verb.
+        when_ms: Unix time.
+        outcome: How it ended.
+        origin: The address from which the request came, as the API's edge saw it.
+        which: The id of the object, or empty.
+        request_id: The edge's id of the request, shared by all events of it.
+        details: Further facts without personal data, for example which seconds were released.
+    """
+
+    tenant: TenantId
+    who: str
+    what: Verb
+    when_ms: int
+    outcome: Outcome
+    origin: str
+    which: str
+    request_id: str
+    details: Mapping[str, DetailValue] = field(default_factory=dict)

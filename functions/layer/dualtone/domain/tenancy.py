@@ -1,0 +1,134 @@
+"""Who asks, for which tenant, and what they may do.
+
+Pure. The table of rights below is the whole policy: a verb that no role of the principal lists is refused, and a route
+without a verb does not exist. Separation of duties: administrators manage agents and see that calls were recorded;
+officers release what was said and who said it. Nobody does both unless a tenant puts one person in both groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from dualtone.domain.errors import DualtoneError, PolicyViolation
+from dualtone.domain.ids import AgentId, TenantId
+
+DEFAULT_RETENTION_DAYS: Final = 365
+
+
+class Unauthenticated(DualtoneError):  # noqa: N818 - the word of HTTP 401
+    """The caller has not proved who it is; the message tells it how to and never why exactly the proof failed."""
+
+
+class Role(StrEnum):
+    """Groups of a tenant's user pool that mean something here; any other group means nothing."""
+
+    ADMINISTRATOR = "administrator"
+    OFFICER = "officer"
+
+
+class Verb(StrEnum):
+    """What can be done through the API, as it appears in audit events."""
+
+    LIST_RECORDINGS = "recordings:list"
+    SEARCH_RECORDINGS = "recordings:search"
+    READ_RECORDING = "recordings:read"
+    PLAY_RECORDING = "recordings:play"
+    READ_EVIDENCE = "recordings:evidence"
+    SEE_PARTIES = "recordings:parties"
+    FIND_CALL = "calls:find"
+    INVITE_AGENT = "agents:invite"
+    ENROL_AGENT = "agents:enrol"
+    ISSUE_CREDENTIALS = "agents:credentials"
+
+
+RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
+    Role.ADMINISTRATOR: frozenset({Verb.LIST_RECORDINGS, Verb.FIND_CALL, Verb.INVITE_AGENT}),
+    Role.OFFICER: frozenset(
+        {
+            Verb.LIST_RECORDINGS,
+            Verb.SEARCH_RECORDINGS,
+            Verb.READ_RECORDING,
+            Verb.PLAY_RECORDING,
+            Verb.READ_EVIDENCE,
+            Verb.SEE_PARTIES,
+            Verb.FIND_CALL,
+        }
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A person whose token was verified and whose tenant was looked up, never claimed.
+
+    Attributes:
+        tenant: From the server-side binding of the app client.
+        subject: The user pool's immutable id of the person.
+        client_id: The app client through which the person signed in.
+        roles: The known roles among the person's groups.
+    """
+
+    tenant: TenantId
+    subject: str
+    client_id: str
+    roles: frozenset[Role]
+
+    def may(self, verb: Verb) -> bool:
+        """Says whether any of the roles lists the verb."""
+        return any(verb in RIGHTS[role] for role in self.roles)
+
+    def require(self, verb: Verb) -> None:
+        """Passes silently, or raises PolicyViolation."""
+        if not self.may(verb):
+            raise PolicyViolation(f"this needs a role that grants {verb}")
+
+
+class AgentState(StrEnum):
+    """An agent's life: invited by an administrator, enrolled with its key, perhaps revoked for good."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as the directory knows it.
+
+    Attributes:
+        tenant: Whose calls it records.
+        agent_id: Its id.
+        name: What the administrator called it.
+        state: Only an active agent's signatures count for anything new.
+        public_key_pem: SubjectPublicKeyInfo of its P-256 key; None until it enrols.
+        command_queue_url: Where it listens; None until it enrols.
+    """
+
+    tenant: TenantId
+    agent_id: AgentId
+    name: str
+    state: AgentState
+    public_key_pem: str | None
+    command_queue_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantProfile:
+    """What is configured for a tenant.
+
+    Attributes:
+        tenant: Its id.
+        name: Its name.
+        lines: Numbers and patterns of its lines (see ``direction.Lines``).
+        retention_days: How long a recording is kept unless something stronger says otherwise.
+        ingest_key_arn: The RSA key in KMS to which its agents wrap call keys; None for the deployment's own.
+    """
+
+    tenant: TenantId
+    name: str
+    lines: tuple[str, ...]
+    retention_days: int
+    ingest_key_arn: str | None
