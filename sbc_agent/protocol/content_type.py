@@ -1,4 +1,4 @@
-"""Content-Type, Content-Disposition and others of the form `value;parameters`. Pure; standard: RFC 3261 section 20.15."""
+"""Content-Type, Content-Disposition and others of the form `value;parameters`. Pure; standard: RFC 3261, 20.15."""
 
 from dataclasses import dataclass, field
 

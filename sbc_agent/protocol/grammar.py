@@ -8,7 +8,7 @@ import re
 
 from dualtone.domain.errors import MalformedInput
 
-# token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~" )
+# The rule `token`: alphanumeric, "-", ".", "!", "%", "*", "_", "+", "`", "'" and "~".
 TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 
 # Only HTAB of the control characters may stand inside a header value; a bare CR or a NUL copied into our answer

@@ -32,7 +32,7 @@ COMPACT_FORMS: Final = {
     "v": "via",
 }
 
-# Headers whose value is a comma-separated list (section 7.3.1): one line of several values equals several lines.
+
 _BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
 _LINE_END: Final = re.compile(rb"\r?\n")
 

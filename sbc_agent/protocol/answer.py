@@ -1,0 +1,193 @@
+"""What we answer to an offer, and what we offer when asked to. Pure; standard: RFC 3264, RFC 7866 section 7.2.
+
+Every m-line is answered in its place with its own profile and label; what cannot be recorded gets port 0. Of the audio
+formats, G.711 is taken in both its kinds if it is offered, comfort noise with it, else the first codec, which is kept raw;
+telephone-event only if offered. SBCs fork what the call uses, so the record knows all codecs of the offer, accepted or not.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sbc_agent.protocol.sdp import Codec, Direction, Media, SessionDescription
+
+FLAG_SRTP_REFUSED: Final = "srtp-refused"
+FLAG_VIDEO_REFUSED: Final = "video-refused"
+FLAG_MEDIA_REFUSED: Final = "media-refused"
+FLAG_CODEC_RAW: Final = "codec-not-decodable"
+
+_DECODABLE: Final = frozenset({("PCMA", 8000, 1), ("PCMU", 8000, 1)})
+_COMFORT_NOISE: Final = "CN"
+_EVENTS: Final = "telephone-event"
+
+# We only listen (RFC 7866 section 7.2): what may come is recvonly; an offerer that sends nothing is inactive.
+_ANSWERED: Final = {
+    Direction.SENDONLY: Direction.RECVONLY,
+    Direction.SENDRECV: Direction.RECVONLY,
+    Direction.RECVONLY: Direction.INACTIVE,
+    Direction.INACTIVE: Direction.INACTIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What an m-line becomes.
+
+    Attributes:
+        index: place of the m-line, from 0.
+        label: the label, or `mline-N` where the offer has none.
+        wanted: whether it is recorded and needs a port.
+        active: whether what arrives is kept; False on hold.
+        direction: as answered.
+        formats: payload types as answered, as texts.
+        codecs: every codec that the offer explains, accepted or not.
+        flag: why it is refused, or what is odd about it.
+    """
+
+    index: int
+    label: str
+    wanted: bool
+    active: bool
+    direction: Direction
+    formats: tuple[str, ...]
+    codecs: tuple[Codec, ...]
+    flag: str | None = None
+
+
+def plan(offer: SessionDescription) -> tuple[StreamPlan, ...]:
+    """Decide what every m-line becomes."""
+    return tuple(_plan_media(index, media) for index, media in enumerate(offer.media))
+
+
+def nothing_recordable(offer: SessionDescription, plans: Sequence[StreamPlan]) -> bool:
+    """Whether something is offered and nothing of it can be recorded."""
+    return any(media.port for media in offer.media) and not any(item.wanted for item in plans)
+
+
+def write_answer(
+    offer: SessionDescription, plans: Sequence[StreamPlan], ports: Mapping[int, int], address: str
+) -> list[str]:
+    """The lines of the answer after `o=`.
+
+    Args:
+        offer: what is answered.
+        plans: what `plan` decided.
+        ports: our RTP port for each m-line that has one; a wanted m-line without one is refused after all.
+        address: our IP address for media.
+
+    Returns:
+        Lines without their ends, from `s=` on.
+    """
+    lines = _session_lines(address)
+    for media, item in zip(offer.media, plans, strict=True):
+        port = ports.get(item.index, 0) if item.wanted else 0
+        formats = item.formats or media.formats or ("0",)
+        lines.append(f"m={media.kind} {port} {media.protocol} {' '.join(formats)}")
+        if port:
+            lines += _media_lines(media.codecs(), formats, item.direction)
+        if media.label is not None:
+            lines.append(f"a=label:{media.label}")
+    return lines
+
+
+def own_offer(labels: Iterable[str], streams: int = 1) -> tuple[StreamPlan, ...]:
+    """What we offer to an INVITE without a session description (delayed offer): G.711, receiving only.
+
+    Args:
+        labels: the labels that the metadata names; one m-line each.
+        streams: how many m-lines without labels if it names none.
+
+    Returns:
+        The m-lines.
+    """
+    codecs = (Codec(8, "PCMA", 8000), Codec(0, "PCMU", 8000), Codec(101, _EVENTS, 8000))
+    formats = tuple(str(codec.payload_type) for codec in codecs)
+    names = list(labels) or [f"mline-{index}" for index in range(streams)]
+    return tuple(
+        StreamPlan(index, label, True, True, Direction.RECVONLY, formats, codecs)  # noqa: FBT003 - wanted, active
+        for index, label in enumerate(names)
+    )
+
+
+def write_offer(plans: Sequence[StreamPlan], ports: Mapping[int, int], address: str) -> list[str]:
+    """The lines of our own offer after `o=`, with the session's streams in their order."""
+    lines = _session_lines(address)
+    for item in plans:
+        port = ports.get(item.index, 0) if item.wanted else 0
+        lines.append(f"m=audio {port} RTP/AVP {' '.join(item.formats or ('0',))}")
+        if port:
+            lines += _media_lines(item.codecs, item.formats, Direction.RECVONLY)
+        if not item.label.startswith("mline-"):
+            lines.append(f"a=label:{item.label}")
+    return lines
+
+
+def apply_answer(plans: Sequence[StreamPlan], answer: SessionDescription) -> tuple[StreamPlan, ...]:
+    """Our own offer as the peer's answer leaves it: what it refuses or does not send is kept inactive."""
+    applied = []
+    for item in plans:
+        media = answer.media[item.index] if item.index < len(answer.media) else None
+        if media is None:
+            applied.append(item)
+            continue
+        sends = media.port != 0 and not media.on_hold
+        direction = Direction.RECVONLY if sends else Direction.INACTIVE
+        codecs = tuple(media.codecs()) or item.codecs
+        label = media.label or item.label
+        applied.append(StreamPlan(item.index, label, item.wanted, sends, direction, media.formats, codecs, item.flag))
+    return tuple(applied)
+
+
+def _plan_media(index: int, media: Media) -> StreamPlan:
+    codecs = tuple(media.codecs())
+    label = media.label or f"mline-{index}"
+    refusal = _refusal(media)
+    if refusal is not None or media.port == 0:
+        return StreamPlan(index, label, False, False, Direction.INACTIVE, (), codecs, refusal)  # noqa: FBT003 - as above
+    formats, decodable = _formats(media, codecs)
+    active = not media.on_hold
+    flag = None if decodable else FLAG_CODEC_RAW
+    return StreamPlan(index, label, True, active, _ANSWERED[media.direction], formats, codecs, flag)  # noqa: FBT003
+
+
+def _refusal(media: Media) -> str | None:
+    """Why an m-line that is offered with a port cannot be recorded, or None."""
+    if media.port == 0 or (media.kind == "audio" and media.is_rtp and media.formats):
+        return None
+    if media.kind == "audio":
+        return FLAG_SRTP_REFUSED if "SAVP" in media.protocol else FLAG_MEDIA_REFUSED
+    return FLAG_VIDEO_REFUSED if media.kind == "video" else FLAG_MEDIA_REFUSED
+
+
+def _formats(media: Media, codecs: Sequence[Codec]) -> tuple[tuple[str, ...], bool]:
+    """The payload types that we accept, in the offer's order, and whether we can decode them."""
+    decodable = {codec.payload_type for codec in codecs if (codec.name, codec.clock_hz, codec.channels) in _DECODABLE}
+    besides = {codec.payload_type for codec in codecs if codec.name == _EVENTS}
+    if decodable:
+        besides |= {codec.payload_type for codec in codecs if codec.name == _COMFORT_NOISE}
+        chosen = decodable
+    else:
+        aside = {codec.payload_type for codec in codecs if codec.name in {_EVENTS, _COMFORT_NOISE}}
+        numbers = [int(text) for text in media.formats if text.isascii() and text.isdigit()]
+        chosen = set([number for number in numbers if number not in aside][:1])
+    accepted = {str(number) for number in chosen | besides}
+    formats = tuple(dict.fromkeys(text for text in media.formats if text in accepted)) or media.formats[:1]
+    return formats, bool(decodable)
+
+
+def _session_lines(address: str) -> list[str]:
+    family = "IP6" if ":" in address else "IP4"
+    return ["s=-", f"c=IN {family} {address}", "t=0 0"]
+
+
+def _media_lines(codecs: Iterable[Codec], formats: Sequence[str], direction: Direction) -> list[str]:
+    lines = []
+    for codec in codecs:
+        if str(codec.payload_type) not in formats:
+            continue
+        channels = f"/{codec.channels}" if codec.channels > 1 else ""
+        lines.append(f"a=rtpmap:{codec.payload_type} {codec.name}/{codec.clock_hz}{channels}")
+        if codec.name == _EVENTS:
+            lines.append(f"a=fmtp:{codec.payload_type} 0-15")
+    lines.append(f"a={direction.value}")
+    return lines
