@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from dualtone.domain.audio import g711
+from dualtone.domain.audio.g711 import Law
 from infra.local import listening, scanner
 from infra.local.scanner import Finding, Needles, Snapshots
 from infra.local.stores import STORES, Stores
@@ -32,13 +33,13 @@ def openssl_verdict(message: str, signature: str, public_key: str) -> str:
 
 def codings(samples: listening.Samples) -> dict[str, bytes]:
     """One speaker in every coding in which plaintext could lie about."""
-    alaw, ulaw = g711.encode_alaw(samples), g711.encode_ulaw(samples)
+    alaw, ulaw = g711.encode(Law.A, samples), g711.encode(Law.MU, samples)
     return {
         "PCM": samples.astype("<i2").tobytes(),
         "PCM, big-endian": samples.astype(">i2").tobytes(),
         "A-law": alaw.tobytes(),
         "mu-law": ulaw.tobytes(),
-        "PCM decoded from A-law": g711.decode_alaw(alaw).astype("<i2").tobytes(),
+        "PCM decoded from A-law": g711.decode(Law.A, alaw).astype("<i2").tobytes(),
     }
 
 

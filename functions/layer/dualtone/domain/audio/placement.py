@@ -1,0 +1,104 @@
+"""Where the packets of one RTP source belong on the recording's timeline. Pure.
+
+Two clocks tell when a packet's first sample was spoken: the RTP timestamp, exact but counted from an arbitrary origin,
+and the arrival time, late by a varying delay but common to all streams. A source is *anchored*: an offset turns its
+timestamps into time of arrival. The anchor is the first packet, or, if packets of the first second came with less delay,
+the fastest of them, since nothing arrives before it was spoken. Everything after follows the timestamps, sample for
+sample, whatever the jitter (RFC 3550 section 5.1: the timestamp reflects the sampling instant).
+
+A source is anchored again when timestamps and arrival disagree by more than 200 ms and go on disagreeing for a second:
+a restarted encoder, a hold during which the timestamps stood still. Packets that a stalled network delivers late in a
+burst agree again within that second, and are placed by their timestamps.
+
+All positions are in samples of 8,000 a second since the call's origin. Timestamps wrap at 2**32 and are only ever
+compared modulo that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dualtone.domain.audio.g711 import CLOCK_HZ
+
+Positions = npt.NDArray[np.int64]
+
+TOLERANCE: Final = CLOCK_HZ // 5
+"""By how many samples the two clocks may disagree: 200 ms."""
+
+LOOK_AHEAD: Final = CLOCK_HZ
+"""How long a disagreement must last to be believed, and from how long a beginning the anchor is taken: one second."""
+
+_JITTER_WORTH_CORRECTING: Final = CLOCK_HZ // 100
+LONGEST_BURST: Final = 10 * CLOCK_HZ
+"""How late a packet may be and still be placed by its timestamp: ten seconds."""
+_WRAP: Final = 1 << 32
+_HALF: Final = 1 << 31
+
+
+@dataclass(slots=True)
+class Anchor:
+    """How a source's timestamps become positions, and what became of it so far.
+
+    Attributes:
+        offset: Arrival position minus timestamp, modulo 2**32; None before the first packet.
+        anchored: How many times the source was anchored.
+    """
+
+    offset: int | None = None
+    anchored: int = 0
+
+    def place(self, timestamp: npt.NDArray[np.uint32], arrival: Positions) -> Positions:
+        """Places packets, anchoring the source first and again where needed.
+
+        Args:
+            timestamp: uint32[n], in the order of sending.
+            arrival: int64[n], arrival as a position.
+
+        Returns:
+            int64[n], the position of each packet's first sample.
+        """
+        delay = (arrival - timestamp) % _WRAP
+        position = np.empty_like(arrival)
+        start = 0
+        while start < delay.size:
+            if self.offset is None:
+                self.offset = _offset(delay[start:], arrival[start:])
+                self.anchored += 1
+            late = _signed(delay[start:] - self.offset)
+            position[start:] = arrival[start:] - late
+            astray = np.flatnonzero(np.abs(late) > TOLERANCE)
+            if not astray.size:
+                break
+            first = int(astray[0])
+            following = arrival[start + first :] <= arrival[start + first] + LOOK_AHEAD
+            agrees = following & (np.abs(late[first:]) <= TOLERANCE)
+            if not agrees.any():
+                self.offset = None
+                start += first
+                continue
+            strays = slice(start + first, start + first + int(np.argmax(agrees)))
+            position[strays] = _stray(position[strays], arrival[strays])
+            start = strays.stop
+        return position
+
+
+def _offset(delay: npt.NDArray[np.int64], arrival: Positions) -> int:
+    relative = _signed(delay[arrival <= arrival[0] + LOOK_AHEAD] - delay[0])
+    plausible = relative[np.abs(relative) <= LOOK_AHEAD]
+    fastest = int(plausible.min())
+    return int(delay[0]) + (fastest if fastest < -_JITTER_WORTH_CORRECTING else 0)
+
+
+def _signed(difference: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The difference modulo 2**32 that is nearest to zero."""
+    return (difference + _HALF) % _WRAP - _HALF
+
+
+def _stray(position: Positions, arrival: Positions) -> Positions:
+    """A packet can be late by as long as a network may stall, but not early: without that excuse arrival decides."""
+    late = arrival - position
+    return np.where((late >= 0) & (late <= LONGEST_BURST), position, arrival)

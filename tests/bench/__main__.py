@@ -1,0 +1,71 @@
+"""``make bench``: the capacity tables. ``--json`` prints one JSON object as the last line.
+
+Every figure is CPU time or a ratio against a peer measured in the same run: absolute times differ from machine to
+machine, so the machine is stated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+TARGETS = {"us_per_packet": ("<=", 1.3), "finalize_x_realtime": (">=", 250.0), "lost_packets": ("<=", 0)}
+
+
+def machine() -> str:
+    """The processor, how many cores we may use, and the interpreter."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return (
+        f"{model}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def verdict(name: str, value: float) -> str:
+    """The target of a figure and whether it is met; empty for a figure without one."""
+    if name not in TARGETS:
+        return ""
+    sign, target = TARGETS[name]
+    met = value <= target if sign == "<=" else value >= target
+    return f"target {sign} {target:g}: {'met' if met else 'MISSED'}"
+
+
+def main() -> int:
+    """Runs the benchmarks and prints their table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("agent", "finalize"), help="one of the two")
+    parser.add_argument("--calls", type=int, default=1000, help="calls of two G.711 streams at once (default: 1000)")
+    parser.add_argument("--seconds", type=int, default=30, help="seconds of RTP (default: 30)")
+    parser.add_argument("--minutes", type=int, default=10, help="length of the call to finalise (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {"machine": machine()}
+    if arguments.only != "finalize":
+        from tests.bench import engine  # noqa: PLC0415 - each benchmark needs only its own parts
+
+        result |= engine.run(calls=arguments.calls, seconds=arguments.seconds)
+    if arguments.only != "agent":
+        from tests.bench import finalize  # noqa: PLC0415 - as above
+
+        result |= finalize.run(minutes=arguments.minutes)
+    for name, value in result.items():
+        print(f"{name:32} {value!s:>24}  {verdict(name, value) if isinstance(value, int | float) else ''}")
+    if arguments.json:
+        print(json.dumps(result))
+    sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
