@@ -2,9 +2,9 @@
 
 Two clocks tell when a packet's first sample was spoken: the RTP timestamp, exact but counted from an arbitrary origin,
 and the arrival time, late by a varying delay but common to all streams. A source is *anchored*: an offset turns its
-timestamps into time of arrival. The anchor is the first packet, or, if packets of the first second came with less delay,
-the fastest of them, since nothing arrives before it was spoken. Everything after follows the timestamps, sample for
-sample, whatever the jitter (RFC 3550 section 5.1: the timestamp reflects the sampling instant).
+timestamps into time of arrival. The anchor is the first packet, or, if packets of the first second came with less
+delay, the fastest of them, since nothing arrives before it was spoken. Everything after follows the timestamps, sample
+for sample, whatever the jitter (RFC 3550 section 5.1: the timestamp reflects the sampling instant).
 
 A source is anchored again when timestamps and arrival disagree by more than 200 ms and go on disagreeing for a second:
 a restarted encoder, a hold during which the timestamps stood still. Packets that a stalled network delivers late in a

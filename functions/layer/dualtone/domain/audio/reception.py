@@ -1,4 +1,4 @@
-"""How a stream arrived: packets received and lost (RFC 3550 appendix A), and interarrival jitter (section 6.4.1). Pure."""
+"""How a stream arrived: packets received and lost (RFC 3550 appendix A), interarrival jitter (section 6.4.1). Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAIN: Final = 1 / 16
 _BLOCK: Final = 64
 
 
-def _weights() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _weights() -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
     """The recursion J += (|D| - J) / 16 over a block, as a matrix on |D| and a vector on the J before the block."""
     age = np.arange(_BLOCK)[:, None] - np.arange(_BLOCK)[None, :]
     matrix = np.where(age >= 0, _GAIN * (1 - _GAIN) ** np.maximum(age, 0), 0.0)

@@ -1,8 +1,8 @@
 """The recording's timeline: packets of all streams in, samples of all streams out, window by window. Pure.
 
 The timeline runs from the first to the last packet of any stream, declared gaps included. Whatever no packet covers is
-silence of exactly that length: loss, discontinuous transmission, comfort noise, telephone events, hold, pause. Duplicates
-lie on each other. Memory does not grow with the call: packets are gathered for a minute, decoded at once, and given out
+silence of exactly that length: loss, discontinuous transmission, comfort noise, telephone events, hold, pause.
+Duplicates lie on each other. Memory does not grow with the call: packets are gathered for a minute, decoded at once, and given out
 as soon as nothing can come that belongs before them.
 """
 
@@ -86,16 +86,14 @@ class _Run:
         position: int64[n], of each packet's first sample.
         size: int64[n], samples of each packet.
         samples: int16[sum(size)].
-        first: Earliest position that the timeline must reach for them.
-        last: Latest.
+        hull: The positions that the timeline must reach for them; None if none of the packets is of a declared type.
     """
 
     row: int
     position: Positions
     size: npt.NDArray[np.int64]
     samples: Window
-    first: int
-    last: int
+    hull: tuple[int, int] | None
 
 
 class Timeline:
@@ -126,6 +124,7 @@ class Timeline:
         self._sources: dict[tuple[int, int], _Source] = {}
         self._batch_us: int | None = None
         self._latest_us = 0
+        self._heard = False
         self._buffer: Window = np.zeros((len(tables), 0), np.int16)
         self._start: int | None = None
         self._first: int | None = None
@@ -177,7 +176,7 @@ class Timeline:
         A call without any packet becomes silence from answer to end, at least one frame.
         """
         yield from self._settle(self._bounds.ended_us + 2 * _TRAILING_US)
-        if not any(reception.packets for reception in self.reception.values()):
+        if not self._heard:
             self.flags.add("no_media")
             self.cover(0, self._bounds.position(self._bounds.ended_us))
         first, last = self.span
@@ -191,9 +190,11 @@ class Timeline:
             for (stream, ssrc), source in self._sources.items()
             if (due := source.due(until_us))
         ]
-        if not runs:
+        hulls = [run.hull for run in runs if run.hull is not None]
+        if not hulls:
             return
-        first, last = min(run.first for run in runs), max(run.last for run in runs)
+        self._heard = True
+        first, last = min(hull[0] for hull in hulls), max(hull[1] for hull in hulls)
         self.cover(first, last)
         yield from self._emit(first - LONGEST_BURST)
         self._grow(last)
@@ -216,6 +217,7 @@ class Timeline:
             payload = payload[np.repeat(audible, size)]
             size = np.where(audible, size, 0)
         position[audible] = anchor.place(timestamp[audible], arrival[audible])
+        known = position[kinds != Kind.UNDECLARED]
         reception = self.reception[stream]
         reception.sequence(ssrc, np.concatenate([block.sequence for block in blocks]), position)
         reception.jitter(ssrc, (arrival - position)[audible])
@@ -224,8 +226,9 @@ class Timeline:
             position=position[audible],
             size=size[audible],
             samples=_samples(kinds[audible], size[audible], payload),
-            first=int(position.min()),
-            last=int((position + size).max()),
+            hull=(int(known.min()), int(max(known.max(), (position + size)[audible].max(initial=0))))
+            if known.size
+            else None,
         )
 
     def _note(self, kinds: Kinds) -> None:

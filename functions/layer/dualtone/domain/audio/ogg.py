@@ -1,0 +1,211 @@
+"""Ogg pages that hold Opus (RFC 3533, RFC 7845): read one by one as an encoder writes them, and padded to one size.
+
+The encoder runs at a variable rate, because that is both better and faster than a constant one at 24 kbit/s. What is
+stored must not vary: sizes would show who spoke when. So the last packet of every page is padded, as RFC 6716 section
+3.2.5 provides for, until all pages of a recording are equally long. Decoders ignore the padding. Pure.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dualtone.domain.errors import MalformedInput
+from dualtone.domain.ogg_page import page_size
+
+PAGE_QUANTUM: Final = 256
+"""Pages are padded to a multiple of this, so that not even the largest page of a recording tells much."""
+
+_FIXED: Final = 27
+_FLAGS: Final = 5
+_CONTINUED: Final = 1
+_GRANULE: Final = slice(6, 14)
+_CRC: Final = slice(22, 26)
+_REVERSED: Final = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
+_ALL_ONES: Final = 0xFFFFFFFF
+_LACE: Final = 255
+_LONGEST_PAD: Final = 254
+_MAX_SEGMENTS: Final = 255
+
+# REQ: RFC 6716 section 3.1: the two low bits of the TOC octet are the code: 0 is one frame, 3 any number of frames.
+_CODE: Final = 0x03
+# REQ: RFC 6716 section 3.2.5: the frame count octet: bit 6 says that padding follows, the low six bits count frames.
+_ONE_FRAME: Final = 0x01
+_ONE_FRAME_PADDED: Final = 0x41
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page taken apart; one that ends every packet it begins, as all pages of ours do.
+
+    Attributes:
+        head: The 22 octets before the checksum.
+        lacing: The segment table.
+        body: The packets, one after the other.
+    """
+
+    head: bytes
+    lacing: bytes
+    body: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Page:
+        """Takes a page apart.
+
+        Raises:
+            MalformedInput: If it is not exactly one page, its checksum is wrong, or a packet goes on elsewhere.
+        """
+        if page_size(data) != len(data):
+            raise MalformedInput("more than one Ogg page")
+        if checksum(data[: _CRC.start], data[_CRC.stop :]) != data[_CRC]:
+            raise MalformedInput("the checksum of an Ogg page is wrong")
+        start = _FIXED + data[_FIXED - 1]
+        page = cls(data[: _CRC.start], data[_FIXED:start], data[start:])
+        if page.head[_FLAGS] & _CONTINUED or not page.lacing or page.lacing[-1] == _LACE:
+            raise MalformedInput("a packet goes over the edge of an Ogg page")
+        return page
+
+    def encode(self) -> bytes:
+        """Puts the page together, with its checksum.
+
+        Raises:
+            MalformedInput: If the packets do not fit one page.
+        """
+        if len(self.lacing) > _MAX_SEGMENTS:
+            raise MalformedInput("too much for one Ogg page")
+        rest = bytes([len(self.lacing)]) + self.lacing + self.body
+        return self.head + checksum(self.head, rest) + rest
+
+    @property
+    def granule(self) -> int:
+        """RFC 7845 section 4: samples of 48 kHz that are decodable with this page, pre-skip included."""
+        return int.from_bytes(self.head[_GRANULE], "little", signed=True)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the page is."""
+        return _FIXED + len(self.lacing) + len(self.body)
+
+    def packets(self) -> list[bytes]:
+        """The packets of the page."""
+        packets, position, length = [], 0, 0
+        for lace in self.lacing:
+            length += lace
+            if lace != _LACE:
+                packets.append(self.body[position : position + length])
+                position, length = position + length, 0
+        return packets
+
+    def without_last(self) -> tuple[Page, bytes]:
+        """The page without its last packet, which may leave it empty, and that packet."""
+        segments = len(self.lacing) - 1
+        while segments and self.lacing[segments - 1] == _LACE:
+            segments -= 1
+        cut = len(self.body) - sum(self.lacing[segments:])
+        return Page(self.head, self.lacing[:segments], self.body[:cut]), self.body[cut:]
+
+    def with_packet(self, packet: bytes) -> Page:
+        """The page with one packet more."""
+        lacing = b"\xff" * (len(packet) // _LACE) + bytes([len(packet) % _LACE])
+        return Page(self.head, self.lacing + lacing, self.body + packet)
+
+
+class PageReader:
+    """Cuts what an encoder writes into pages, whatever the pieces in which it arrives."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Takes the next bytes; yields each page that is now whole. Raises MalformedInput if they are no pages."""
+        self._rest += data
+        while len(self._rest) >= _FIXED:
+            segments = self._rest[_FIXED - 1]
+            size = _FIXED + segments + sum(self._rest[_FIXED : _FIXED + segments])
+            if self._rest[:4] != b"OggS":
+                raise MalformedInput("not an Ogg page")
+            if len(self._rest) < _FIXED + segments or len(self._rest) < size:
+                return
+            page, self._rest = self._rest[:size], self._rest[size:]
+            yield page
+
+    def close(self) -> None:
+        """Says that nothing follows; raises MalformedInput if a page is cut off."""
+        if self._rest:
+            raise MalformedInput("an Ogg page that is not whole")
+
+
+def checksum(head: bytes, rest: bytes) -> bytes:
+    """The four octets between the first 22 of a page and the rest of it (RFC 3533 section 6, field 7).
+
+    The polynomial is zlib's, but bits run the other way and nothing is inverted: so the octets are mirrored.
+    """
+    mirrored = b"".join((head, bytes(4), rest)).translate(_REVERSED)
+    return (zlib.crc32(mirrored, _ALL_ONES) ^ _ALL_ONES).to_bytes(4, "big").translate(_REVERSED)
+
+
+def is_header(page: bytes) -> bool:
+    """Says whether a page holds OpusHead or OpusTags (RFC 7845 section 5)."""
+    body = _FIXED + page[_FIXED - 1]
+    return page[body : body + 8] in (b"OpusHead", b"OpusTags")
+
+
+def equalised(pages: Sequence[bytes]) -> list[bytes]:
+    """Pads all pages of a recording to one size, the next multiple of ``PAGE_QUANTUM`` above the longest.
+
+    Args:
+        pages: Audio pages; every packet holds one Opus frame.
+
+    Returns:
+        The pages, equally long, with the same packets for any decoder.
+
+    Raises:
+        MalformedInput: If a page is not of that kind.
+    """
+    longest = max(map(len, pages), default=0)
+    size = longest + 2 + -(longest + 2) % PAGE_QUANTUM
+    return [_padded(Page.parse(page), size).encode() for page in pages]
+
+
+def _padded(page: Page, size: int) -> Page:
+    rest, last = page.without_last()
+    growth = _growth(len(last), size - page.size_bytes)
+    if growth is not None:
+        return rest.with_packet(pad_packet(last, growth))
+    # Lacing adds an octet at each 255: the size just there cannot be reached with one packet, so another gives one.
+    if not rest.lacing:
+        raise MalformedInput("an Opus page that cannot be padded to the size of the others")
+    others, last_but_one = rest.without_last()
+    return _padded(others.with_packet(pad_packet(last_but_one, 1)).with_packet(last), size)
+
+
+def _growth(length: int, missing: int) -> int | None:
+    """By how much a packet must grow so that it and its lacing take ``missing`` octets more; None if it cannot."""
+    total = length + length // _LACE + missing
+    grown = total - total // (_LACE + 1)
+    return grown - length if grown + grown // _LACE == total else None
+
+
+def pad_packet(packet: bytes, octets: int) -> bytes:
+    """Makes an Opus packet of one frame longer without changing what it decodes to (RFC 6716 section 3.2.5).
+
+    Args:
+        packet: Code 0, that is one frame.
+        octets: By how many.
+
+    Raises:
+        MalformedInput: If the packet is not of code 0.
+    """
+    if not octets:
+        return packet
+    if not packet or packet[0] & _CODE:
+        raise MalformedInput("not an Opus packet of one frame")
+    toc = bytes([packet[0] | _CODE])
+    if octets == 1:
+        return toc + bytes([_ONE_FRAME]) + packet[1:]
+    counts = -(-(octets - 1) // (_LONGEST_PAD + 1))
+    padding = octets - 1 - counts
+    length = b"\xff" * (counts - 1) + bytes([padding - _LONGEST_PAD * (counts - 1)])
+    return toc + bytes([_ONE_FRAME_PADDED]) + length + packet[1:] + bytes(padding)
