@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from dualtone.domain.errors import PolicyViolation
 from dualtone.domain.ids import TenantId
 from dualtone.domain.tenancy import Verb
 
@@ -18,7 +19,7 @@ NOBODY: Final = "nobody"
 NO_TENANT: Final = TenantId("-")
 """Where events go that belong to no tenant, such as a forged token: no tenant's id has this form."""
 
-DetailValue = str | int | list[str] | list[int] | list[list[int]]
+Details = Mapping[str, str | int | list[int]]
 
 
 class Outcome(StrEnum):
@@ -54,4 +55,46 @@ class AuditEvent:
     origin: str
     which: str
     request_id: str
-    details: Mapping[str, DetailValue] = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What every event of a request has in common: when, from where, and the edge's id of the request."""
+
+    now_ms: int
+    origin: str
+    request_id: str
+
+    def event(
+        self,
+        what: Verb,
+        outcome: Outcome,
+        *,
+        tenant: TenantId = NO_TENANT,
+        who: str = NOBODY,
+        which: str = "",
+        details: Details | None = None,
+    ) -> AuditEvent:
+        """Makes an event of this request."""
+        return AuditEvent(
+            tenant, who, what, self.now_ms, outcome, self.origin, which, self.request_id, dict(details or {})
+        )
+
+
+class Refusal(PolicyViolation):
+    """A credential other than a person's token was refused: an enrolment code, an agent's assertion.
+
+    The message is the same for every reason, so that nobody learns what to try next; the audit event says more.
+
+    Attributes:
+        tenant: In whose log the refusal belongs, if that much was recognised.
+        who: Who tried, if that much was recognised.
+        reason: What was wrong, for the event alone.
+    """
+
+    def __init__(self, message: str, *, reason: str, tenant: TenantId = NO_TENANT, who: str = NOBODY) -> None:
+        super().__init__(message)
+        self.tenant = tenant
+        self.who = who
+        self.reason = reason

@@ -76,6 +76,11 @@ class Principal:
     client_id: str
     roles: frozenset[Role]
 
+    @property
+    def actor(self) -> str:
+        """How audit events name the person."""
+        return f"person:{self.subject}"
+
     def may(self, verb: Verb) -> bool:
         """Says whether any of the roles lists the verb."""
         return any(verb in RIGHTS[role] for role in self.roles)
@@ -113,6 +118,12 @@ class Agent:
     state: AgentState
     public_key_pem: str | None
     command_queue_url: str | None
+
+    def active_key(self) -> str:
+        """The key with which it signs; raises PolicyViolation unless the agent is active."""
+        if self.state is not AgentState.ACTIVE or self.public_key_pem is None:
+            raise PolicyViolation(f"the agent is {self.state}")
+        return self.public_key_pem
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,99 @@
+"""What AWS gives an agent: a command queue of its own, and sessions that reach its own prefix and that queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Final
+
+from dualtone.adapters.aws_errors import translated
+from dualtone.domain.ids import AgentId, TenantId
+from dualtone.usecases.issue_agent_credentials import AgentCredentials
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from mypy_boto3_sts import STSClient
+
+SESSION_SECONDS: Final = 900
+_QUEUE_ATTRIBUTES: Final[Mapping[QueueAttributeNameType, str]] = {
+    # Receipts and commands wait for an agent that was switched off over a long holiday.
+    "MessageRetentionPeriod": str(14 * 86_400),
+    "ReceiveMessageWaitTimeSeconds": "20",
+    "VisibilityTimeout": "60",
+    "SqsManagedSseEnabled": "true",
+}
+
+
+class CommandQueues:
+    """Makes agents' command queues."""
+
+    def __init__(self, sqs: SQSClient) -> None:
+        """Takes the client."""
+        self._sqs = sqs
+
+    def create(self, tenant: TenantId, agent: AgentId) -> str:
+        """Makes an agent's queue, or finds the one that an interrupted enrolment made; returns its URL."""
+        with translated("making a command queue"):
+            answer = self._sqs.create_queue(
+                QueueName=queue_name(agent), Attributes=_QUEUE_ATTRIBUTES, tags={"tenant": tenant, "agent": agent}
+            )
+        return answer["QueueUrl"]
+
+
+class AgentSessions:
+    """Assumes the agents' role for one agent at a time.
+
+    What a session may do is limited twice: by the role, through the session's tags, and by a session policy that spells
+    the same out. A mistake in either leaves the other.
+    """
+
+    def __init__(self, sts: STSClient, role_arn: str, *, bucket: str, region: str) -> None:
+        """Takes the client, the agents' role, and where the ingest bucket and the queues are."""
+        self._sts = sts
+        self._role_arn = role_arn
+        self._bucket = bucket
+        self._region = region
+
+    def open(self, tenant: TenantId, agent: AgentId) -> AgentCredentials:
+        """Opens a session of fifteen minutes; raises PolicyViolation or Unavailable if STS does not."""
+        with translated("opening an agent's session"):
+            answer = self._sts.assume_role(
+                RoleArn=self._role_arn,
+                RoleSessionName=agent,
+                DurationSeconds=SESSION_SECONDS,
+                Tags=[{"Key": "tenant", "Value": tenant}, {"Key": "agent", "Value": agent}],
+                Policy=json.dumps(self._policy(tenant, agent), separators=(",", ":")),
+            )
+        credentials = answer["Credentials"]
+        return AgentCredentials(
+            access_key_id=credentials["AccessKeyId"],
+            secret_access_key=credentials["SecretAccessKey"],
+            session_token=credentials["SessionToken"],
+            expires_at=credentials["Expiration"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
+    def _policy(self, tenant: TenantId, agent: AgentId) -> dict[str, object]:
+        # arn:<partition>:iam::<account>:role/<name>
+        _arn, partition, _iam, _region, account, _role = self._role_arn.split(":", 5)
+        return {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": "s3:PutObject",
+                    "Resource": f"arn:{partition}:s3:::{self._bucket}/{tenant}/{agent}/*",
+                },
+                {
+                    "Effect": "Allow",
+                    "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
+                    "Resource": f"arn:{partition}:sqs:{self._region}:{account}:{queue_name(agent)}",
+                },
+            ],
+        }
+
+
+def queue_name(agent: AgentId) -> str:
+    """The name of an agent's command queue."""
+    return f"dualtone-commands-{agent}"
