@@ -82,7 +82,7 @@ types: $(DEV)
 
 .PHONY: arrows
 arrows: $(DEV)
-	$(BIN)/lint-imports
+	PYTHONPATH=frontend_api $(BIN)/lint-imports --no-logo
 
 .PHONY: definition-check
 definition-check: $(DEV)

@@ -1,0 +1,173 @@
+"""What every Lambda of the template has in common, and how each is driven."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.policies import resources
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ["ApiFunction", "FinalizeRecordingFunction", "ReconcileRecordingsFunction"]
+ENVIRONMENT = {
+    "AGENT_ROLE_ARN",
+    "AUDIT_TABLE",
+    "CUSTODIAN_A_KEY",
+    "CUSTODIAN_B_KEY",
+    "DIRECTORY_TABLE",
+    "FINALIZE_QUEUE_URL",
+    "HMAC_KEY",
+    "INDEX_TABLE",
+    "INGEST_BUCKET",
+    "INGEST_KEY",
+    "KEYS_TABLE",
+    "METADATA_KEY",
+    "PUBLIC_URL",
+    "SIGNING_KEY",
+    "STAGE",
+    "USER_POOL_ID",
+    "VAULT_ACCESS_ROLE_ARN",
+    "VAULT_BUCKET",
+}
+
+
+def test_the_functions_are_these(translated: Json) -> None:
+    """A new function is added to the tables below on purpose."""
+    assert sorted(resources(translated, "AWS::Lambda::Function")) == FUNCTIONS
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        pytest.param("Runtime", "python3.13", id="the runtime that the wheels are resolved for"),
+        pytest.param("Architectures", ["arm64"], id="the architecture whose ffmpeg fits"),
+        pytest.param("PackageType", None, id="a zip, not an image"),
+        pytest.param("Layers", [{"Ref": "DualtoneLayer"}], id="the shared package from the layer"),
+        pytest.param("TracingConfig", {"Mode": "Active"}, id="traced"),
+    ],
+)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has(translated: Json, template: Json, name: str, attribute: str, value: object) -> None:
+    """Runtime, architecture, layer and tracing are the same for all."""
+    found = resources(translated, "AWS::Lambda::Function")[name].get(attribute)
+    if attribute == "Layers":
+        assert found is not None
+        (layer,) = found
+        versions = [
+            key for key in resources(translated, "AWS::Lambda::LayerVersion") if key.startswith("DualtoneLayer")
+        ]
+        assert layer["Ref"] in versions
+        assert template["Resources"]["DualtoneLayer"]["Properties"]["ContentUri"] == "functions/layer"
+    else:
+        assert found == value
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_a_role_and_a_log_group_of_its_own(translated: Json, name: str) -> None:
+    """Least privilege starts with a role that nobody shares."""
+    function = resources(translated, "AWS::Lambda::Function")[name]
+    others = [other for key, other in resources(translated, "AWS::Lambda::Function").items() if key != name]
+    assert function["Role"]["Fn::GetAtt"][0] in resources(translated, "AWS::IAM::Role")
+    assert function["Role"] not in [other["Role"] for other in others]
+    group = function["LoggingConfig"]["LogGroup"]["Ref"]
+    assert resources(translated, "AWS::Logs::LogGroup")[group]["RetentionInDays"] == 30
+    assert group not in [other["LoggingConfig"]["LogGroup"]["Ref"] for other in others]
+
+
+def test_every_log_group_forgets_after_thirty_days(translated: Json) -> None:
+    """Logs are a store too."""
+    groups = resources(translated, "AWS::Logs::LogGroup")
+    assert groups
+    assert {name: group.get("RetentionInDays") for name, group in groups.items()} == dict.fromkeys(groups, 30)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_told_everything(translated: Json, name: str) -> None:
+    """The environment is what the contract lists: no more, no less."""
+    variables = resources(translated, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
+    ours = {key.removeprefix("DUALTONE_") for key in variables if key.startswith("DUALTONE_")}
+    assert ours == ENVIRONMENT
+
+
+def test_the_settings_read_what_the_template_sets(translated: Json) -> None:
+    """adapters/settings.py and the template's environment name the same things."""
+    settings = importlib.import_module("dualtone.adapters.settings").Settings
+    prefix = settings.model_config["env_prefix"]
+    variables = resources(translated, "AWS::Lambda::Function")["ApiFunction"]["Environment"]["Variables"]
+    wanted = {f"{prefix}{name}".upper() for name, field in settings.model_fields.items() if field.is_required()}
+    known = {f"{prefix}{name}".upper() for name in settings.model_fields}
+    assert wanted <= variables.keys()
+    assert {key for key in variables if key.startswith("DUALTONE_")} <= known
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_handler_is_where_the_template_says(template: Json, name: str) -> None:
+    """CodeUri and Handler name a file and something callable in it."""
+    properties = template["Resources"][name]["Properties"]
+    module, attribute = properties["Handler"].split(".")
+    source = ROOT / properties["CodeUri"] / f"{module}.py"
+    assert source.is_file()
+    text = source.read_text(encoding="utf-8")
+    assert f"def {attribute}(" in text or f"{attribute} = " in text or f"{attribute}: " in text
+
+
+def test_the_finaliser_takes_one_manifest_at_a_time_and_says_which_failed(translated: Json) -> None:
+    """SQS -> FinalizeRecordingFunction, batch of one, partial failures reported."""
+    (mapping,) = resources(translated, "AWS::Lambda::EventSourceMapping").values()
+    assert mapping["FunctionName"] == {"Ref": "FinalizeRecordingFunction"}
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["FinalizeQueue", "Arn"]}
+    assert mapping["BatchSize"] == 1
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_the_queue_hides_a_message_for_as_long_as_the_finaliser_may_run(translated: Json) -> None:
+    """Lambda refuses a source whose visibility timeout is shorter than the function's timeout."""
+    queue = resources(translated, "AWS::SQS::Queue")["FinalizeQueue"]
+    function = resources(translated, "AWS::Lambda::Function")["FinalizeRecordingFunction"]
+    assert queue["VisibilityTimeout"] >= function["Timeout"]
+
+
+def test_the_reconciler_runs_every_five_minutes_and_never_twice_at_once(translated: Json) -> None:
+    """A run that fails ends in its dead letters."""
+    (rule,) = resources(translated, "AWS::Events::Rule").values()
+    function = resources(translated, "AWS::Lambda::Function")["ReconcileRecordingsFunction"]
+    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    assert rule["State"] == "ENABLED"
+    assert rule["Targets"][0]["Arn"] == {"Fn::GetAtt": ["ReconcileRecordingsFunction", "Arn"]}
+    assert function["ReservedConcurrentExecutions"] == 1
+    assert function["Timeout"] < 5 * 60
+    assert function["DeadLetterConfig"]["TargetArn"] == {"Fn::GetAtt": ["ReconcileDeadLetters", "Arn"]}
+
+
+def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None:
+    """API Gateway gives up after 29 seconds."""
+    assert resources(translated, "AWS::Lambda::Function")["ApiFunction"]["Timeout"] <= 29
+
+
+@pytest.mark.parametrize(
+    ("namespace", "metric", "watched"),
+    [
+        pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "FinalizeDeadLetters", id="a call given up"),
+        pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ReconcileDeadLetters", id="a run given up"),
+        pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "FinalizeQueue", id="calls waiting"),
+        pytest.param("AWS/Lambda", "Errors", "FinalizeRecordingFunction", id="finaliser fails"),
+        pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),
+        pytest.param("AWS/Lambda", "Errors", "ApiFunction", id="API fails"),
+        pytest.param("AWS/ApiGateway", "5XXError", "dualtone-${Stage}", id="API answers with a server error"),
+        pytest.param("Dualtone", "RecordingDamaged", "dualtone", id="a recording is damaged"),
+    ],
+)
+def test_an_alarm_watches(translated: Json, namespace: str, metric: str, watched: str) -> None:
+    """Whatever would otherwise fail in silence has an alarm, and the alarm goes to the topic."""
+    alarms = [
+        alarm
+        for alarm in resources(translated, "AWS::CloudWatch::Alarm").values()
+        if (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric) and watched in str(alarm["Dimensions"])
+    ]
+    assert len(alarms) == 1
+    assert alarms[0]["AlarmActions"]["Fn::If"][:2] == ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}]]
