@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dualtone.adapters.aws_errors import translated
 from dualtone.domain.errors import IntegrityError, NotFound
@@ -11,6 +11,7 @@ from dualtone.domain.kek import KeyItem
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
 _SORT_KEY: Final = "v"
 
@@ -28,7 +29,7 @@ class KeyStore:
         self._client = client
         self._table = table
 
-    def transact_put(self, tenant: TenantId, recording: RecordingId, item: KeyItem) -> dict[str, Any]:
+    def transact_put(self, tenant: TenantId, recording: RecordingId, item: KeyItem) -> TransactWriteItemTypeDef:
         """One element of ``TransactItems`` for the low-level client; fails if the recording already has an item."""
         return {
             "Put": {
@@ -65,11 +66,11 @@ class KeyStore:
             raise IntegrityError("a key item lacks a field") from error
 
     @staticmethod
-    def _key(tenant: TenantId, recording: RecordingId) -> dict[str, Any]:
+    def _key(tenant: TenantId, recording: RecordingId) -> dict[str, AttributeValueTypeDef]:
         return {"pk": {"S": f"{tenant}#{recording}"}, "sk": {"S": _SORT_KEY}}
 
 
-def _attributes(item: KeyItem) -> dict[str, Any]:
+def _attributes(item: KeyItem) -> TransactWriteItemTypeDef:
     return {
         "version": {"N": str(item.version)},
         "nodes": {"B": item.nodes},
