@@ -1,8 +1,9 @@
 """What we answer to an offer, and what we offer when asked to. Pure; standard: RFC 3264, RFC 7866 section 7.2.
 
 Every m-line is answered in its place with its own profile and label; what cannot be recorded gets port 0. Of the audio
-formats, G.711 is taken in both its kinds if it is offered, comfort noise with it, else the first codec, which is kept raw;
-telephone-event only if offered. SBCs fork what the call uses, so the record knows all codecs of the offer, accepted or not.
+formats, G.711 is taken in both its kinds if it is offered, comfort noise with it, else the first codec, which is kept
+raw; telephone-event only if offered. SBCs fork what the call uses, so the record knows all codecs of the offer,
+accepted or not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -239,3 +239,30 @@ def _message(start_line: str, headers: Headers, body: bytes) -> Request | Respon
 
 def _checked(headers: Iterable[tuple[str, str]]) -> Headers:
     return tuple((name, _value(value)) for name, value in headers)
+
+
+def salvage(data: bytes) -> Request | None:
+    """What is left of a request that `parse` refused, so that its sender can be told.
+
+    Args:
+        data: the octets.
+
+    Returns:
+        A request of the start line and the header lines that can be read, without a body; None for anything else, and
+        for ACK, which is never answered.
+    """
+    start, *lines = _LINE_END.split(data.lstrip(b"\r\n")[:MAX_HEAD_BYTES])
+    fields = start.decode("utf-8", "surrogateescape").split()
+    if len(fields) < 3 or not fields[-1].upper().startswith("SIP/") or not TOKEN.match(fields[0]):  # noqa: PLR2004
+        return None
+    if fields[0] in {"ACK", "SIP/2.0"}:
+        return None
+    headers: list[tuple[str, str]] = []
+    for line in lines[:MAX_HEADERS]:
+        if not line.strip():
+            break
+        try:
+            headers += _read_lines([line])
+        except MalformedInput:
+            continue
+    return Request(headers=tuple(headers), method=fields[0], uri=fields[1])

@@ -1,8 +1,8 @@
 """Transactions as state tables. Pure; standard: RFC 3261 section 17 with RFC 6026 and RFC 4320.
 
-A server transaction makes one answer out of many copies of a request: the first copy reaches the core, later ones get the
-last response again. States and inputs below are the figures of the RFCs, row for row; an input that a state does not
-list does nothing there.
+A server transaction makes one answer out of many copies of a request: the first copy reaches the core, later ones get
+the last response again. States and inputs below are the figures of the RFCs, row for row; an input that a state does
+not list does nothing there.
 
     INVITE (figure 7, as changed by RFC 6026 figure 5)      other requests (figure 8)
 
@@ -26,7 +26,7 @@ What the core does besides: RFC 6026 leaves repeating a 2xx to the core (`dialog
 Accepted: a copy of an INVITE whose 2xx is not acknowledged yet means that the 2xx was lost.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -157,29 +157,34 @@ class Transaction:
         data: what is sent again: the last response, or a client's request; None before the first response.
         state: where it stands.
         timers: running timers and their deadlines.
+        repeat_after: the pause before the next copy, in seconds.
     """
 
     table: Table
     reliable: bool
     state: State
+    now: InitVar[float]
     data: bytes | None = None
     timers: dict[Input, float] = field(default_factory=dict)
     repeat_after: float = T1
 
+    def __post_init__(self, now: float) -> None:
+        self._enter(self.state, now)
+
     @classmethod
     def invite_server(cls, *, reliable: bool, now: float) -> "Transaction":
         """A transaction for an INVITE that has just come."""
-        return cls(INVITE_SERVER, reliable, State.PROCEEDING)._started(now)
+        return cls(INVITE_SERVER, reliable, State.PROCEEDING, now)
 
     @classmethod
     def server(cls, *, reliable: bool, now: float) -> "Transaction":
         """A transaction for any other request that has just come."""
-        return cls(SERVER, reliable, State.TRYING)._started(now)
+        return cls(SERVER, reliable, State.TRYING, now)
 
     @classmethod
     def client(cls, data: bytes, *, reliable: bool, now: float) -> "Transaction":
         """A transaction for a request, not an INVITE, that is just being sent."""
-        return cls(CLIENT, reliable, State.TRYING, data)._started(now)
+        return cls(CLIENT, reliable, State.TRYING, now, data)
 
     @property
     def terminated(self) -> bool:
@@ -225,10 +230,6 @@ class Transaction:
                 self.timers[event] = now + self.repeat_after
             outcomes += self.take(event, now)
         return tuple(outcomes)
-
-    def _started(self, now: float) -> "Transaction":
-        self._enter(self.state, now)
-        return self
 
     def _enter(self, state: State, now: float) -> None:
         # F and E run on from Trying into Proceeding; every other timer belongs to its state.

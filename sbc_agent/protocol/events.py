@@ -1,0 +1,99 @@
+"""What the server tells the shell. Frozen facts; times are those of the call that led to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NewType
+
+from sbc_agent.protocol.flow import Flow, HostPort
+from sbc_agent.protocol.sdp import Codec
+
+SessionId = NewType("SessionId", int)
+
+RECEIVED: Final = 0
+SENT: Final = 1
+
+EndReason = Literal["bye", "shutdown", "error", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Send these octets: as a datagram to `fallback`; on a stream over `flow`, or a new connection to `fallback`."""
+
+    data: bytes
+    flow: Flow
+    fallback: HostPort
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFlow:
+    """Close a connection: what comes on it cannot be read, or nothing came for too long."""
+
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOffered:
+    """A recording session is offered, or offers more streams: answer by `SipServer.answer` or `refuse`.
+
+    Attributes:
+        session: the session.
+        initial: whether it is new.
+        needs_ports: the m-lines, by index, that are to be recorded and have no port yet.
+        sip_call_id: the Call-ID of the dialog.
+    """
+
+    session: SessionId
+    initial: bool
+    needs_ports: tuple[int, ...]
+    sip_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A stream as negotiated now."""
+
+    index: int
+    label: str
+    port: int
+    active: bool
+    codecs: tuple[Codec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUpdated:
+    """A session was answered, or its streams or metadata have changed; the first one starts the recording.
+
+    Attributes:
+        session: the session.
+        at: the time, in seconds of the server's clock.
+        streams: all streams that ever had a port.
+        facts: the SESSION record: who, what call, flags.
+    """
+
+    session: SessionId
+    at: float
+    streams: tuple[StreamState, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecorded:
+    """A message of an answered session for the signalling record, as it was on the wire."""
+
+    session: SessionId
+    at: float
+    direction: Literal[0, 1]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session is over; one that was never answered ends as `cancelled`."""
+
+    session: SessionId
+    at: float
+    reason: EndReason
+    flags: tuple[str, ...]
+
+
+Event = SendMessage | CloseFlow | SessionOffered | SessionUpdated | MessageRecorded | SessionEnded

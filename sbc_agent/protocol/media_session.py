@@ -1,0 +1,160 @@
+"""A recording session from our side: offer, answer, streams, metadata. Pure state; standard: RFC 7866 section 8.
+
+The dialog carries it; this holds what is negotiated in it. Our ports stay for the session's life (INTEROP), the version
+in `o=` rises only when the description below it changes, and what the SRC told in metadata gathers in `recording`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sbc_agent.protocol import answer as answers
+from sbc_agent.protocol import metadata, recognition, sdp
+from sbc_agent.protocol.answer import StreamPlan
+from sbc_agent.protocol.body import MessageBody
+from sbc_agent.protocol.events import SessionId, StreamState
+from sbc_agent.protocol.message import Request
+from sbc_agent.protocol.recording_session import RecordingSession
+from sbc_agent.protocol.sdp import SessionDescription
+
+FLAG_NO_METADATA: Final = "no-metadata"
+FLAG_PORTS_EXHAUSTED: Final = "ports-exhausted"
+FLAG_ANSWER_MISSING: Final = "answer-missing"
+FLAG_DIGITS_SUPPRESSED: Final = "digits-in-signalling-suppressed"
+
+
+@dataclass(slots=True)
+class MediaSession:
+    """What is negotiated and known.
+
+    Attributes:
+        session: the server's number of it.
+        origin_id: the session id of our `o=`, decimal.
+        sip_call_id: the dialog's Call-ID.
+        user_agent: how the SRC names itself.
+        ports: our RTP port for each m-line that ever had one.
+        plans: the m-lines as they stand.
+        recording: what metadata has told.
+        headers: vendors' headers worth finding the call by.
+        flags: what was odd, in the order noticed.
+        offer_outstanding: whether our own offer waits for its answer in the ACK.
+    """
+
+    session: SessionId
+    origin_id: int
+    sip_call_id: str
+    user_agent: str = ""
+    ports: dict[int, int] = field(default_factory=dict)
+    plans: tuple[StreamPlan, ...] = ()
+    recording: RecordingSession = field(default_factory=RecordingSession)
+    headers: dict[str, str] = field(default_factory=dict)
+    flags: dict[str, None] = field(default_factory=dict)
+    offer_outstanding: bool = False
+    _version: int = 0
+    _description: list[str] = field(default_factory=list)
+    _metadata_seen: bool = False
+
+    def flag(self, *names: str) -> None:
+        """Note that something was odd; each is noted once."""
+        self.flags.update(dict.fromkeys(names))
+
+    def hear(self, asked: Request, body: MessageBody) -> bool:
+        """Take in what a request tells beside its offer.
+
+        Returns:
+            Whether the SESSION record changed.
+        """
+        before = self.facts()
+        self.user_agent = (asked.header("user-agent") or self.user_agent)[:256]
+        self.headers |= recognition.indexed_headers(asked)
+        self.flag(*body.flags)
+        if body.metadata is not None:
+            document = metadata.read(body.metadata)
+            self.recording = self.recording.merged(document)
+            self.flag(*document.flags)
+            self._metadata_seen = True
+        return self.facts() != before
+
+    def planned(self, offer: SessionDescription | None) -> tuple[StreamPlan, ...]:
+        """What the m-lines become by an offer, or by an offer of ours if there is none."""
+        if offer is not None:
+            return answers.plan(offer)
+        return self.plans or answers.own_offer(self.recording.labelled())
+
+    def needs_ports(self, plans: tuple[StreamPlan, ...]) -> tuple[int, ...]:
+        """The m-lines to be recorded that have no port yet."""
+        return tuple(item.index for item in plans if item.wanted and item.index not in self.ports)
+
+    def answer(
+        self,
+        offer: SessionDescription | None,
+        plans: tuple[StreamPlan, ...],
+        ports: Mapping[int, int],
+        address: str,
+    ) -> bytes:
+        """Write the description for a 2xx: the answer to an offer, or our own offer.
+
+        Args:
+            offer: what is answered, or None.
+            plans: what `planned` gave for it.
+            ports: RTP ports for m-lines that had none.
+            address: our IP address for media.
+
+        Returns:
+            The body, `application/sdp`.
+        """
+        self.ports |= ports
+        if self.needs_ports(plans):
+            self.flag(FLAG_PORTS_EXHAUSTED)
+        self.flag(*(item.flag for item in plans if item.flag))
+        self.plans, self.offer_outstanding = plans, offer is None
+        if offer is None:
+            lines = answers.write_offer(plans, self.ports, address)
+        else:
+            lines = answers.write_answer(offer, plans, self.ports, address)
+        if lines != self._description:
+            self._version, self._description = self._version + 1, lines
+        family = "IP6" if ":" in address else "IP4"
+        origin = f"o=dualtone {self.origin_id} {self._version} IN {family} {address}"
+        return "\r\n".join(["v=0", origin, *lines, ""]).encode()
+
+    def answered_by_peer(self, answer: SessionDescription | None) -> None:
+        """The ACK came for our own offer, with an answer or without one."""
+        self.offer_outstanding = False
+        if answer is None:
+            self.flag(FLAG_ANSWER_MISSING)
+        else:
+            self.plans = answers.apply_answer(self.plans, answer)
+
+    def streams(self) -> tuple[StreamState, ...]:
+        """All streams that ever had a port; one whose m-line is gone or refused is inactive."""
+        by_index = {item.index: item for item in self.plans}
+        found = []
+        for index, port in sorted(self.ports.items()):
+            item = by_index.get(index)
+            if item is None:
+                found.append(StreamState(index, f"mline-{index}", port, False, ()))  # noqa: FBT003 - not active
+            else:
+                found.append(StreamState(index, item.label, port, item.wanted and item.active, item.codecs))
+        return tuple(found)
+
+    def facts(self) -> dict[str, Any]:
+        """The SESSION record."""
+        facts = self.recording.facts()
+        flags = list(self.flags) if self._metadata_seen else [*self.flags, FLAG_NO_METADATA]
+        return {
+            "sip_call_id": self.sip_call_id,
+            "user_agent": self.user_agent,
+            "flags": flags,
+            **facts,
+            "extensions": facts["extensions"] | self.headers,
+        }
+
+
+def read_offer(body: MessageBody) -> SessionDescription | None:
+    """The session description of a body, or None if it has none.
+
+    Raises:
+        MalformedInput: there is one and it cannot be read.
+    """
+    return None if body.sdp is None else sdp.parse(body.sdp)

@@ -1,0 +1,82 @@
+"""Is this INVITE a recording session? Pure; standard: RFC 7866 section 6.1, tolerances of INTEROP.
+
+REQ: RFC 7866 section 6.1.1: an SRC names itself by `+sip.src` in Contact and requires `siprec`. Real ones leave out
+one or the other, so any mark is enough: Require, Contact, metadata in the body, Cisco's header, a configured peer.
+"""
+
+import re
+from typing import Final
+
+from sbc_agent.protocol.message import Request
+
+# `+sip.src` or `src` as a parameter of the header or, at Avaya, of the URI; Cisco's built-in bridge says isFocus.
+_CONTACT_MARK: Final = re.compile(r";\s*(?:\+sip\.src|src|isfocus)\s*(?=[;=>,]|\Z)", re.IGNORECASE)
+
+# Headers of vendors that identify the recorded call: kept in the SESSION record so that it can be found by them.
+INDEXED_HEADERS: Final = (
+    "Session-ID",
+    "User-to-User",
+    "Cisco-Guid",
+    "X-Cisco-Recording-Participant",
+    "X-audc-call-id",
+)
+
+# Extensions that cost us nothing to honour or that only ask for what an answer at once makes needless (100rel).
+HARMLESS_EXTENSIONS: Final = frozenset(
+    {
+        "siprec",
+        "record-aware",
+        "100rel",
+        "timer",
+        "replaces",
+        "histinfo",
+        "norefersub",
+        "from-change",
+        "outbound",
+        "path",
+    }
+)
+
+
+def is_recording_session(asked: Request, *, has_metadata: bool, configured_peer: bool) -> bool:
+    """Whether an INVITE sets up a recording session.
+
+    Args:
+        asked: the INVITE.
+        has_metadata: whether its body holds recording metadata.
+        configured_peer: whether whoever sent it is configured as an SRC.
+    """
+    return (
+        has_metadata
+        or configured_peer
+        or any(option.lower() == "siprec" for option in asked.listed("require"))
+        or any(_CONTACT_MARK.search(contact) for contact in asked.all("contact"))
+        or asked.header("x-cisco-recording-participant") is not None
+    )
+
+
+def unsupported(asked: Request) -> list[str]:
+    """The required extensions that we must refuse (RFC 3261 section 8.2.2.3); never siprec nor 100rel."""
+    return [option for option in asked.listed("require") if option.lower() not in HARMLESS_EXTENSIONS]
+
+
+def indexed_headers(asked: Request) -> dict[str, str]:
+    """The vendors' headers by which a call may be found."""
+    return {name: value[:1024] for name in INDEXED_HEADERS if (value := asked.header(name.lower()))}
+
+
+def carries_digits(asked: Request) -> bool:
+    """Whether a request carries keys that a party pressed: its body must never be stored."""
+    kind = (asked.header("content-type") or "").partition(";")[0].strip().lower()
+    return kind in _DIGIT_TYPES or kind.endswith("/dtmf-relay")
+
+
+_DIGIT_TYPES: Final = frozenset(
+    {
+        "application/dtmf",
+        "application/dtmf-relay",
+        "application/vnd.nortelnetworks.digits",
+        "application/kpml-response+xml",
+        "audio/telephone-event",
+    }
+)

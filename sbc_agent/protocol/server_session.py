@@ -1,0 +1,312 @@
+"""One recording session at the server: what its requests do. Sans-IO; standard: RFC 3261 sections 12-15, RFC 7866.
+
+A session is offered, then answered, then ended; `server.py` finds it and looks at `ended`, `dialog` and `timer` after
+every step. Offers wait in `pending` until the shell has ports for them.
+
+    (INVITE) -> offered --answer--> answered --BYE, or the peer is lost--> ended
+                   |                  ^   |
+                   +--refuse,CANCEL   +---+ re-INVITE, UPDATE, INFO, OPTIONS, ACK
+                            v
+                          ended
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import body as bodies
+from sbc_agent.protocol import recognition
+from sbc_agent.protocol.answer import StreamPlan, nothing_recordable
+from sbc_agent.protocol.body import MessageBody
+from sbc_agent.protocol.dialogs import PROBE_AGAIN_SECONDS, PROBES, Dialog, Signal
+from sbc_agent.protocol.events import (
+    RECEIVED,
+    SENT,
+    EndReason,
+    MessageRecorded,
+    SendMessage,
+    SessionEnded,
+    SessionOffered,
+    SessionUpdated,
+)
+from sbc_agent.protocol.media_session import FLAG_DIGITS_SUPPRESSED, MediaSession, read_offer
+from sbc_agent.protocol.message import Response
+from sbc_agent.protocol.responses import ALLOW
+from sbc_agent.protocol.sdp import SessionDescription
+from sbc_agent.protocol.session_timer import negotiate
+from sbc_agent.protocol.transaction_layer import Incoming, TransactionKey
+from sbc_agent.protocol.uas import SUPPORTED, Header, Uas, warning
+
+FLAG_NO_ACK: Final = "ack-missing"
+FLAG_DIALOG_LOST: Final = "dialog-lost"
+FLAG_OFFER_REFUSED: Final = "offer-refused"
+
+_RETRY_AFTER: Final = ("Retry-After", "3")
+_SDP: Final = ("Content-Type", "application/sdp")
+_OFFERING: Final = frozenset({"INVITE", "UPDATE"})
+
+
+@dataclass(slots=True)
+class Pending:
+    """An offer that waits for the shell's answer."""
+
+    incoming: Incoming
+    offer: SessionDescription | None
+    plans: tuple[StreamPlan, ...]
+
+
+@dataclass(slots=True)
+class ServerSession:
+    """A recording session.
+
+    Attributes:
+        uas: what answers share.
+        media: offer and answer, streams, metadata.
+        local_tag: our tag, in every answer.
+        remote_tag: the tag of the INVITE's From.
+        first_cseq: the CSeq number of the INVITE.
+        dialog: the dialog, once the session is answered.
+        pending: an offer that waits.
+        ended: whether it is over.
+        requests: the keys of our own requests that wait for an answer, each told to the server once.
+    """
+
+    uas: Uas
+    media: MediaSession
+    local_tag: str
+    remote_tag: str
+    first_cseq: int
+    dialog: Dialog | None = None
+    pending: Pending | None = None
+    ended: bool = False
+    requests: list[TransactionKey] = field(default_factory=list)
+    _unrecorded: list[MessageRecorded] = field(default_factory=list)
+
+    def timer(self) -> float | None:
+        """The next deadline, or None."""
+        return None if self.ended or self.dialog is None else self.dialog.timer()
+
+    # --- the INVITE that begins it, and the shell's word on offers ---------------------------------------------------
+
+    def invited(self, incoming: Incoming, body: MessageBody, now: float) -> None:
+        """The INVITE that offers the session."""
+        self.media.hear(incoming.request, body)
+        self._record(RECEIVED, incoming.raw, now)
+        self._offer(incoming, body, now)
+
+    def accept(self, ports: Mapping[int, int], now: float) -> None:
+        """Answer the offer that waits by 200, with RTP ports for the m-lines that had none."""
+        if self.pending is None:
+            return
+        pending, self.pending = self.pending, None
+        incoming, asked = pending.incoming, pending.incoming.request
+        dialog = self.dialog
+        if dialog is None:
+            dialog = self.dialog = Dialog.opened(asked, self.local_tag, incoming.cseq.number, incoming.flow)
+            dialog.heard(incoming.flow, now)
+        body = self.media.answer(pending.offer, pending.plans, ports, self.uas.settings.media_address)
+        timer_headers, quiet_seconds = negotiate(asked)
+        dialog.quiet_seconds = quiet_seconds or dialog.quiet_seconds
+        headers = (self.uas.contact(incoming.flow), ALLOW, SUPPORTED, *timer_headers, _SDP)
+        answer = self.uas.build(incoming, 200, headers, body, self.local_tag)
+        # The shell hears of the streams before the answer leaves: their ports must be listened to by then.
+        self._updated(now)
+        for item in self._unrecorded:
+            self.uas.emit(item)
+        self._unrecorded.clear()
+        data = self.uas.layer.respond(incoming, answer, now)
+        self._record(SENT, data, now)
+        if asked.method == "INVITE":
+            dialog.success_sent(incoming.cseq.number, data, incoming.fallback, now)
+
+    def refuse(self, status: int, now: float) -> None:
+        """Refuse the offer that waits: a session never answered is over, a running one goes on as it was."""
+        if self.pending is None:
+            return
+        pending, self.pending = self.pending, None
+        self._respond(pending.incoming, status, now)
+        if self.dialog is None:
+            self._over("cancelled", now)
+
+    def end(self, reason: EndReason, now: float) -> None:
+        """End it from our side: refuse what waits, BYE if it was answered."""
+        self.refuse(503, now)
+        if self.dialog is not None and not self.ended:
+            self._send(self.dialog, "BYE", now)
+            self._over(reason, now)
+
+    # --- requests of the peer in the dialog --------------------------------------------------------------------------
+
+    def request(self, incoming: Incoming, now: float) -> None:
+        """A request in the dialog, for the first time."""
+        dialog, asked = self.dialog, incoming.request
+        assert dialog is not None, "requests are matched to a session by its dialog"
+        if not dialog.next_in_order(incoming.cseq.number):
+            self._respond(incoming, 500, now)
+            return
+        dialog.confirmed = True
+        dialog.heard(incoming.flow, now)
+        self._record(RECEIVED, self._storable(incoming), now)
+        if asked.method == "BYE":
+            self.refuse(487, now)  # REQ: RFC 3261 section 15.1.2: what is pending in the dialog gets 487
+            self._respond(incoming, 200, now)
+            self._over("bye", now)
+        elif asked.method == "OPTIONS":
+            self._respond(incoming, 200, now, self.uas.abilities(incoming.flow))
+        elif refusal := self.uas.refusal(incoming) or self._overlap(incoming):
+            self._respond(incoming, refusal[0], now, refusal[1])
+        else:
+            self._take(dialog, incoming, now)
+
+    def acknowledged(self, incoming: Incoming, now: float) -> None:
+        """The ACK of a 2xx: it may carry the answer to our own offer."""
+        dialog = self.dialog
+        assert dialog is not None, "ACKs are matched to a session by its dialog"
+        dialog.heard(incoming.flow, now)
+        if not dialog.acknowledged(incoming.cseq.number):
+            return
+        self._record(RECEIVED, incoming.raw, now)
+        if self.media.offer_outstanding:
+            body = bodies.read(incoming.request)
+            self.media.hear(incoming.request, body)
+            try:
+                self.media.answered_by_peer(read_offer(body))
+            except MalformedInput:
+                self.media.answered_by_peer(None)
+            self._updated(now)
+
+    def copied(self, incoming: Incoming, now: float) -> None:
+        """A copy of an answered INVITE: its 2xx was lost, so it goes out again unless it was acknowledged."""
+        waiting = self.dialog.unacknowledged.get(incoming.cseq.number) if self.dialog else None
+        if self.dialog is not None and waiting is not None:
+            self.uas.emit(SendMessage(waiting.data, incoming.flow, incoming.fallback))
+            self.dialog.heard(incoming.flow, now)
+
+    def _take(self, dialog: Dialog, incoming: Incoming, now: float) -> None:
+        """INVITE, UPDATE or INFO."""
+        asked, body = incoming.request, bodies.read(incoming.request)
+        changed = self.media.hear(asked, body)
+        if asked.method in _OFFERING:
+            dialog.refresh_target(asked)
+        if asked.method == "INVITE" or (asked.method == "UPDATE" and body.sdp is not None):
+            self._offer(incoming, body, now)
+            return
+        timer_headers, quiet_seconds = negotiate(asked) if asked.method == "UPDATE" else ((), None)
+        dialog.quiet_seconds = quiet_seconds or dialog.quiet_seconds
+        headers = (self.uas.contact(incoming.flow), *timer_headers) if asked.method == "UPDATE" else ()
+        self._respond(incoming, 200, now, headers)
+        if changed:
+            self._updated(now)
+
+    def _overlap(self, incoming: Incoming) -> tuple[int, tuple[Header, ...]] | None:
+        """Why a new offer must wait for one that is still open: status and headers."""
+        if incoming.request.method not in _OFFERING:
+            return None
+        if self.pending is not None:
+            # REQ: RFC 3261 section 14.2 and RFC 3311 section 5.2: 500 while the last one has no final response.
+            return 500, (_RETRY_AFTER,)
+        # REQ: RFC 3261 section 14.2: 491 while our own offer has no answer.
+        return (491, ()) if self.media.offer_outstanding else None
+
+    def _offer(self, incoming: Incoming, body: MessageBody, now: float) -> None:
+        """Take an offer, or the wish for one of ours; ask the shell for ports if it needs any."""
+        try:
+            offer = read_offer(body)
+        except MalformedInput as error:
+            self._refuse_offer(incoming, error.sip_status, now)
+            return
+        plans = self.media.planned(offer)
+        if offer is not None and nothing_recordable(offer, plans):
+            self.media.flag(*(item.flag for item in plans if item.flag))
+            self._refuse_offer(incoming, 488, now)
+            return
+        self.pending = Pending(incoming, offer, plans)
+        needs_ports = self.media.needs_ports(plans)
+        if self.dialog is not None and not needs_ports:
+            self.accept({}, now)
+            return
+        initial = self.dialog is None
+        self.uas.emit(SessionOffered(self.media.session, initial, needs_ports, self.media.sip_call_id))
+
+    def _refuse_offer(self, incoming: Incoming, status: int, now: float) -> None:
+        """Refuse an offer that cannot be read or recorded; the shell never hears of a session that begins with one."""
+        self.media.flag(FLAG_OFFER_REFUSED)
+        self._respond(incoming, status, now, (warning("nothing in this offer can be recorded"),))
+        if self.dialog is None:
+            self.ended = True
+        else:
+            self._updated(now)
+
+    # --- time, and the answers to our own requests -------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat 2xx responses that were not acknowledged; probe a peer that may be gone."""
+        if self.dialog is None:
+            return
+        probe = False
+        for signal, waiting in self.dialog.handle_timer(now):
+            if signal is Signal.REPEAT and waiting is not None:
+                self.uas.emit(SendMessage(waiting.data, self.dialog.flow, waiting.fallback))
+            elif signal is Signal.UNACKNOWLEDGED:
+                # REQ: RFC 3261 section 13.3.1.4: after 64*T1 the session SHOULD be ended by BYE; we ask first, because
+                # an SRC whose ACK is lost on its way may be sending all the same.
+                self.media.flag(FLAG_NO_ACK)
+                probe = probe or not self.dialog.confirmed
+            elif signal is Signal.PROBE:
+                probe = True
+        if probe:
+            self._send(self.dialog, "OPTIONS", now)
+
+    def probed(self, answer: Response | None, raw: bytes, now: float) -> None:
+        """A probe was answered, or was not: whatever the answer says but 481 and 408, the peer knows the dialog."""
+        dialog = self.dialog
+        assert dialog is not None, "only answered sessions are probed"
+        if answer is not None:
+            self._record(RECEIVED, raw, now)
+            if answer.status not in {408, 481}:
+                dialog.confirmed = True
+                dialog.heard(dialog.flow, now)
+                return
+        dialog.failed_probes += 1
+        if answer is not None and answer.status == 481:  # noqa: PLR2004 - the peer has no such dialog: no BYE either
+            self.media.flag(FLAG_DIALOG_LOST)
+            self._over("error", now)
+        elif not dialog.confirmed or dialog.failed_probes >= PROBES:
+            self.media.flag(FLAG_DIALOG_LOST)
+            self.end("error", now)
+        else:
+            dialog.probe_at = now + PROBE_AGAIN_SECONDS
+
+    # --- what all of them use ----------------------------------------------------------------------------------------
+
+    def _send(self, dialog: Dialog, method: str, now: float) -> None:
+        contact = self.uas.contact(dialog.flow)[1]
+        asked = dialog.request(method, f"z9hG4bK{self.uas.fresh()}", self.uas.sent_by(dialog.flow), contact)
+        self._record(SENT, bytes(asked), now)
+        self.requests.append(self.uas.layer.request(asked, dialog.flow, dialog.next_hop(), now))
+
+    def _respond(self, incoming: Incoming, status: int, now: float, headers: Iterable[Header] = ()) -> None:
+        self._record(SENT, self.uas.respond(incoming, status, now, headers, self.local_tag), now)
+
+    def _updated(self, now: float) -> None:
+        self.uas.emit(SessionUpdated(self.media.session, now, self.media.streams(), self.media.facts()))
+
+    def _over(self, reason: EndReason, now: float) -> None:
+        self.ended = True
+        self.uas.emit(SessionEnded(self.media.session, now, reason, tuple(self.media.flags)))
+
+    def _storable(self, incoming: Incoming) -> bytes:
+        """A message for the signalling record; of one that carries pressed keys only the headers."""
+        if not recognition.carries_digits(incoming.request):
+            return incoming.raw
+        self.media.flag(FLAG_DIGITS_SUPPRESSED)
+        return bytes(replace(incoming.request, body=b""))
+
+    def _record(self, direction: int, raw: bytes, now: float) -> None:
+        """Enter a message in the signalling record, or keep it until the session is answered."""
+        recorded = MessageRecorded(self.media.session, now, RECEIVED if direction == RECEIVED else SENT, raw)
+        if self.dialog is None:
+            self._unrecorded.append(recorded)
+        else:
+            self.uas.emit(recorded)

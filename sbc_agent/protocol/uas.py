@@ -1,0 +1,95 @@
+"""What every answer of ours shares: who we say we are, and the refusals that no session is needed for. Sans-IO.
+
+Standard: RFC 3261 sections 8.2.2, 8.2.3 and 8.2.6, RFC 7866 section 6.1.2.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sbc_agent.protocol import recognition, responses
+from sbc_agent.protocol.events import Event
+from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.message import Response
+from sbc_agent.protocol.transaction_layer import Incoming, TransactionLayer
+
+SUPPORTED: Final = ("Supported", "siprec, timer")
+
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What the server must know.
+
+    Attributes:
+        media_address: our IP address for RTP, in `c=`.
+        advertise: host in our Contact; None takes the address that the peer reached.
+        peers: IP addresses whose INVITEs are recording sessions without any mark.
+        product: our name in Server.
+    """
+
+    media_address: str
+    advertise: str | None = None
+    peers: frozenset[str] = frozenset()
+    product: str = "Dualtone"
+
+
+@dataclass(frozen=True, slots=True)
+class Uas:
+    """The user agent server: settings, the layer below, where events go, and a source of unguessable tokens."""
+
+    settings: ServerSettings
+    layer: TransactionLayer
+    emit: Callable[[Event], None]
+    fresh: Callable[[], str]
+
+    def build(
+        self, incoming: Incoming, status: int, headers: Iterable[Header] = (), body: bytes = b"", to_tag: str = ""
+    ) -> Response:
+        """A response; without a To tag of its own it gets a fresh one."""
+        return responses.build(
+            incoming.request,
+            status,
+            to_tag=to_tag or self.fresh(),
+            headers=(*headers, ("Server", self.settings.product)),
+            body=body,
+            flow=incoming.flow,
+        )
+
+    def respond(
+        self, incoming: Incoming, status: int, now: float, headers: Iterable[Header] = (), to_tag: str = ""
+    ) -> bytes:
+        """Answer a request without a body; returns the octets of the answer."""
+        return self.layer.respond(incoming, self.build(incoming, status, headers, b"", to_tag), now)
+
+    def refusal(self, incoming: Incoming) -> tuple[int, tuple[Header, ...]] | None:
+        """Why a request must be refused for an extension or an encoding that we do not know: status and headers."""
+        if options := recognition.unsupported(incoming.request):
+            return 420, (("Unsupported", ", ".join(options)),)
+        encoding = (incoming.request.header("content-encoding") or "identity").strip().lower()
+        if encoding != "identity":
+            return 415, (responses.ACCEPT, ("Accept-Encoding", "identity"))
+        return None
+
+    def abilities(self, flow: Flow) -> tuple[Header, ...]:
+        """What an OPTIONS asks for (RFC 3261 section 11.2)."""
+        return responses.ALLOW, responses.ACCEPT, SUPPORTED, self.contact(flow)
+
+    def contact(self, flow: Flow) -> Header:
+        """REQ: RFC 7866 section 6.1.2: the SRS names itself by `+sip.srs`.
+
+        The URI leads back to where the peer reached us, over the leg's transport.
+        """
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return "Contact", f"<sip:recorder@{self.sent_by(flow)}{transport}>;+sip.srs"
+
+    def sent_by(self, flow: Flow) -> str:
+        """Our host and port as a peer on this flow should see them."""
+        host = self.settings.advertise or flow.local[0]
+        return f"[{host}]:{flow.local[1]}" if ":" in host else f"{host}:{flow.local[1]}"
+
+
+def warning(text: str) -> Header:
+    """A reason for people (RFC 3261 section 20.43)."""
+    return "Warning", f'399 dualtone "{text}"'
