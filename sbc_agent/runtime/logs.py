@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +118,13 @@ class Log:
         self._salt = salt if salt is not None else secrets.token_bytes(_SALT_BYTES)
         self._clock = clock
         self._lock = threading.Lock()
+        self._alarms: Counter[str] = Counter()
+
+    @property
+    def alarms(self) -> dict[str, int]:
+        """How often each event was written at level error since the start."""
+        with self._lock:
+            return dict(self._alarms)
 
     def reference(self, sip_call_id: str) -> str:
         """The short form of a SIP Call-ID that may be logged: ``sip_`` and 60 bits of a keyed hash."""
@@ -146,6 +154,9 @@ class Log:
         self._write("error", event, {"error": type(error).__name__, "where": where, **fields})
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if level == "error":
+            with self._lock:
+                self._alarms[event if _WORD(event) else WITHHELD] += 1
         if LEVELS.index(level) < self._lowest:
             return
         now = datetime.fromtimestamp(self._clock(), UTC)

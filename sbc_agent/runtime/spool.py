@@ -93,6 +93,13 @@ class Spool:
             found.append(MANIFEST_NAME)
         return found
 
+    def changed_ns(self, call: CallId) -> int | None:
+        """When a name in a call's directory last changed, nanoseconds of Unix time; None if there is no directory."""
+        try:
+            return self.path(call).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
     def transfers(self, call: CallId) -> dict[str, Transfer]:
         """What is up of a call, by file name; a line torn by a crash counts as not there."""
         try:

@@ -16,7 +16,6 @@ calls.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import random as random_numbers
 import threading
 import time
@@ -29,13 +28,15 @@ from dualtone.domain.call_files import MANIFEST_NAME
 from dualtone.domain.errors import DualtoneError, IntegrityError, PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.runtime.backoff import Backoff
+from sbc_agent.runtime.call_queue import CallQueue
 from sbc_agent.runtime.ingest_bucket import ObjectStore
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.spool import Spool, Transfer
 
-SCAN_EVERY_S: Final = 30.0
+SCAN_EVERY_S: Final = 5.0
 RECEIPT_OVERDUE_S: Final = 6 * 3600.0
 _JOIN_S: Final = 2.0
+_SETTLED_NS: Final = 1_000_000_000  # a directory's time of change is coarse: believed once it is a second old
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,8 @@ class Uplink:
         self._scan_every_s = scan_every_s
         self._receipt_overdue_s = receipt_overdue_s
         self._changed = threading.Condition()
-        self._queue: list[CallId] = []  # heap: the oldest call first
-        self._queued: set[CallId] = set()
-        self._claimed: set[CallId] = set()
-        self._again: set[CallId] = set()  # notified while claimed
-        self._delayed: list[tuple[float, CallId]] = []  # heap: calls that failed, by the time of their next attempt
+        self._queue = CallQueue()
+        self._listed: dict[CallId, int] = {}  # time of change of a directory that was listed with nothing left to send
         self._backoffs: dict[CallId, Backoff] = {}
         self._sent: dict[CallId, dict[str, Transfer]] = {}  # of calls that are not wholly up
         self._unconfirmed: dict[CallId, float] = {}  # wall time at which the manifest went up
@@ -132,7 +130,7 @@ class Uplink:
     def notify(self, call: CallId) -> None:
         """Something of a call was closed: look at it soon."""
         with self._changed:
-            self._enqueue(call)
+            self._queue.push(call)
             self._changed.notify()
 
     def drain(self, grace_s: float) -> int:
@@ -147,12 +145,12 @@ class Uplink:
             failures = self._link.failures
             self._link.not_before = self._clock()
             self._changed.notify_all()
-            while self._queue or self._claimed:
+            while self._queue.busy:
                 left_s = deadline - self._clock()
                 if left_s <= 0 or self._link.failures > failures > 0:
                     break
                 self._changed.wait(left_s)
-            return len(self._queued | self._claimed | {call for _, call in self._delayed})
+            return len(self._queue)
 
     def close(self) -> None:
         """Stops the threads; one that waits for the network is left behind and ends with the process."""
@@ -170,7 +168,7 @@ class Uplink:
             down = self._link.failures > 0
             return UplinkState(
                 link="up" if not down else "refused" if self._refused else "down",
-                calls_waiting=len(self._queued | self._claimed | {call for _, call in self._delayed}),
+                calls_waiting=len(self._queue),
                 calls_unconfirmed=len(self._unconfirmed),
                 objects_sent=self._objects_sent,
                 bytes_sent=self._bytes_sent,
@@ -190,7 +188,7 @@ class Uplink:
             ``freed``; ``unknown`` if there is no such call here (any more); ``unfinished`` if it has no manifest yet;
             ``differs`` if the parts are not the same.
         """
-        with self._claiming(call):
+        with self._holding(call):
             if not self._spool.path(call).is_dir():
                 return "unknown"
             if not self._spool.path(call, MANIFEST_NAME).exists():
@@ -203,9 +201,7 @@ class Uplink:
             if sorted(own) != sorted(parts):
                 return "differs"
             self._spool.free(call)
-            self._unconfirmed.pop(call, None)
-            self._sent.pop(call, None)
-            self._backoffs.pop(call, None)
+            self._forget(call)
             return "freed"
 
     # -- the work, one step at a time -------------------------------------------------------------------------------
@@ -220,9 +216,9 @@ class Uplink:
                 if self._unconfirmed.get(call, overdue + 1) <= overdue:
                     del self._unconfirmed[call]
                     self._sent[call] = self._spool.transfers(call)
-                    del self._sent[call][MANIFEST_NAME]
-                if call not in self._unconfirmed:
-                    self._enqueue(call)
+                    self._sent[call].pop(MANIFEST_NAME, None)
+                if call not in self._unconfirmed and self._listed.get(call) != self._spool.changed_ns(call):
+                    self._queue.push(call)
             self._changed.notify_all()
 
     def send_next(self) -> bool:
@@ -236,7 +232,8 @@ class Uplink:
         finally:
             with self._changed:
                 self._probing = self._probing and not probing
-                self._release(call)
+                self._queue.release(call)
+                self._changed.notify_all()
         return True
 
     def wait_s(self) -> float:
@@ -270,13 +267,17 @@ class Uplink:
             if call not in self._sent:
                 self._sent[call] = self._spool.transfers(call)
             sent = self._sent[call]
+            changed_ns = self._spool.changed_ns(call)
             while names := self._spool.waiting(call, frozenset(sent)):
                 for name in names:
                     sent[name] = self._transfer(call, name)
+                changed_ns = None
             self._backoffs.pop(call, None)
             if MANIFEST_NAME in sent:
+                self._forget(call)
                 self._unconfirmed[call] = sent[MANIFEST_NAME].at_s
-                del self._sent[call]
+            elif changed_ns is not None and changed_ns < self._wall() * 1e9 - _SETTLED_NS:
+                self._listed[call] = changed_ns
         except (Unavailable, PolicyViolation) as error:
             self._link_failed(call, error)
         except (DualtoneError, OSError) as error:
@@ -305,7 +306,7 @@ class Uplink:
             )
             raise
         transfer = Transfer(name, digest.hexdigest(), len(body), result, int(self._wall()))
-        self._spool.note(call, transfer)
+        self._note(call, transfer)
         with self._changed:
             self._objects_sent += 1
             self._bytes_sent += len(body)
@@ -326,9 +327,16 @@ class Uplink:
         )
         return transfer
 
+    def _note(self, call: CallId, transfer: Transfer) -> None:
+        """Keeps what is up for the next start; a full disk, which uploading cures, must not stop it."""
+        try:
+            self._spool.note(call, transfer)
+        except OSError as error:
+            self._log.error("transfer_not_noted", call=call, object=transfer.name, error=type(error).__name__)
+
     def _link_failed(self, call: CallId, error: DualtoneError) -> None:
         with self._changed:
-            self._again.add(call)
+            self._queue.push(call)
             now = self._clock()
             if not self._link.may_try(now):
                 return  # another thread has met the same failure
@@ -342,72 +350,63 @@ class Uplink:
 
     def _call_failed(self, call: CallId, error: Exception) -> None:
         if isinstance(error, FileNotFoundError) and not self._spool.path(call).is_dir():
-            self._sent.pop(call, None)
+            self._forget(call)
             return
-        kind = (
-            "conflict"
-            if isinstance(error, IntegrityError)
-            else "unreadable"
-            if isinstance(error, OSError)
-            else "refused"
-        )
         with self._changed:
             backoff = self._backoffs.setdefault(call, Backoff(self._random))
             retry_s = backoff.fail(self._clock())
-            heapq.heappush(self._delayed, (backoff.not_before, call))
-        self._log.error("object_not_sent", call=call, kind=kind, error=type(error).__name__, retry_s=round(retry_s, 1))
+            self._queue.delay(call, backoff.not_before)
+        self._log.error(
+            "object_not_sent", call=call, kind=_kind(error), error=type(error).__name__, retry_s=round(retry_s, 1)
+        )
 
     def _hash(self, call: CallId, name: str) -> str:
         return hashlib.sha256(self._spool.path(call, name).read_bytes()).hexdigest()
 
-    # -- who works on what; all of it under the lock ----------------------------------------------------------------
+    def _forget(self, call: CallId) -> None:
+        for known in (self._sent, self._backoffs, self._listed, self._unconfirmed):
+            known.pop(call, None)
 
-    def _enqueue(self, call: CallId) -> None:
-        if call in self._claimed:
-            self._again.add(call)
-        elif call not in self._queued and all(call != delayed for _, delayed in self._delayed):
-            self._queued.add(call)
-            heapq.heappush(self._queue, call)
+    # -- who works on what ------------------------------------------------------------------------------------------
 
     def _claim(self) -> tuple[CallId, bool] | None:
         """Takes the oldest call that may be tried now, and says whether the attempt is the one probe of a lost link."""
         with self._changed:
             now = self._clock()
-            while self._delayed and self._delayed[0][0] <= now:
-                self._enqueue(heapq.heappop(self._delayed)[1])
             down = self._link.failures > 0
-            if not self._queue or (down and (self._probing or not self._link.may_try(now))):
+            if down and (self._probing or not self._link.may_try(now)):
                 return None
-            call = heapq.heappop(self._queue)
-            self._queued.discard(call)
-            self._claimed.add(call)
+            call = self._queue.claim(now)
+            if call is None:
+                return None
             self._probing = self._probing or down
             return call, down
 
-    def _release(self, call: CallId) -> None:
-        self._claimed.discard(call)
-        if call in self._again:
-            self._again.discard(call)
-            self._enqueue(call)
-        self._changed.notify_all()
-
     @contextmanager
-    def _claiming(self, call: CallId) -> Iterator[None]:
+    def _holding(self, call: CallId) -> Iterator[None]:
         """Keeps the senders away from a call."""
         with self._changed:
-            self._changed.wait_for(lambda: call not in self._claimed)
-            self._claimed.add(call)
+            self._changed.wait_for(lambda: self._queue.seize(call))
         try:
             yield
         finally:
             with self._changed:
-                self._release(call)
+                self._queue.release(call)
+                self._changed.notify_all()
 
     def _wait_s(self) -> float:
         now = self._clock()
         due = [self._next_scan]
-        if self._delayed:
-            due.append(self._delayed[0][0])
-        if self._queue and self._link.failures and not self._probing:
-            due.append(self._link.not_before)
+        if self._link.failures:
+            if len(self._queue) and not self._probing:
+                due.append(self._link.not_before)
+        elif (delay_over := self._queue.next_due()) is not None:
+            due.append(delay_over)
         return max(0.0, min(due) - now)
+
+
+def _kind(error: Exception) -> str:
+    """What a person has to look at when a call cannot be sent."""
+    if isinstance(error, IntegrityError):
+        return "conflict"
+    return "unreadable" if isinstance(error, OSError) else "refused"

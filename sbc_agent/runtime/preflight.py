@@ -1,0 +1,267 @@
+"""What must be right on this machine before calls can be recorded, and what to change where it is not.
+
+``inspect`` looks, once, at start; the rules are pure functions of what it saw. Three severities: *fatal* stops the
+start because nothing could be recorded; *error* will cost recordings or secrecy sooner or later and is an alarm in
+the log; *warning* is worth a look. A recorder that can record starts.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from sbc_agent.runtime.config import AgentConfig, PortRange
+from sbc_agent.runtime.durable import make_private_directory
+from sbc_agent.runtime.spool import Spool
+
+Severity = Literal["fatal", "error", "warning"]
+
+_PROC: Final = Path("/proc")
+_DESCRIPTORS_A_STREAM: Final = 2  # RTP and RTCP
+_DESCRIPTORS_BESIDE: Final = 512  # SIP connections, uplink, files being written
+_BYTES_A_STREAM: Final = 150_000  # half of what PERFORMANCE allows a call
+_MEGABYTE: Final = 1 << 20
+_LOW_SPACE_BYTES: Final = 1 << 30
+_NO_SPACE_BYTES: Final = 64 << 20
+_FEW_PORTS: Final = 2_000
+_EARLIEST_S: Final = 1_767_225_600  # 2026-01-01: before that no agent of this version was built
+_AHEAD_S: Final = 3_600
+_MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        severity: ``fatal``, ``error`` or ``warning``.
+        check: Which check found it; one word, for the log.
+        message: What is wrong and what to change, in plain words.
+    """
+
+    severity: Severity
+    check: str
+    message: str
+
+
+def descriptors(limit: int, pool_size: int) -> list[Finding]:
+    """Whether enough files can be open.
+
+    Args:
+        limit: RLIMIT_NOFILE after the soft limit was raised to the hard one.
+        pool_size: How many streams can be received at once.
+    """
+    needed = pool_size * _DESCRIPTORS_A_STREAM + _DESCRIPTORS_BESIDE
+    if limit >= needed:
+        return []
+    return [
+        Finding(
+            "fatal",
+            "descriptors",
+            f"media.pool_size = {pool_size} needs {needed} open files, but this process may open {limit}: set "
+            f"LimitNOFILE={needed} in the systemd unit (or ulimit -Hn {needed}), or lower media.pool_size to "
+            f"{max(0, limit - _DESCRIPTORS_BESIDE) // _DESCRIPTORS_A_STREAM}",
+        )
+    ]
+
+
+def locked_memory(limit: int, pool_size: int, *, swapping: bool) -> list[Finding]:
+    """Whether the hold-back can be kept out of swap.
+
+    Args:
+        limit: RLIMIT_MEMLOCK in bytes after the soft limit was raised; negative for none.
+        pool_size: How many streams can be received at once.
+        swapping: Whether this machine has swap at all.
+    """
+    needed = pool_size * _BYTES_A_STREAM
+    if limit < 0 or limit >= needed or not swapping:
+        return []
+    return [
+        Finding(
+            "error",
+            "locked_memory",
+            f"audio that is held back may be swapped to disk: {needed // _MEGABYTE} MiB must be lockable and only "
+            f"{limit // _MEGABYTE} MiB are. Set LimitMEMLOCK=infinity in the systemd unit, or switch swap off",
+        )
+    ]
+
+
+def media_ports(ports: PortRange, ephemeral: tuple[int, int], reserved: str) -> list[Finding]:
+    """Whether the kernel could give away a port of the media range first.
+
+    Args:
+        ports: The media range.
+        ephemeral: net.ipv4.ip_local_port_range.
+        reserved: net.ipv4.ip_local_reserved_ports, for example ``8080,9000-9100``.
+    """
+    first, last = max(ports.first, ephemeral[0]), min(ports.last, ephemeral[1])
+    if first > last or _is_reserved(first, last, reserved):
+        return []
+    return [
+        Finding(
+            "warning" if ports.last - ports.first < _FEW_PORTS else "error",
+            "media_ports",
+            f"media.ports {ports} overlaps the ports that the kernel gives to outgoing connections "
+            f"({ephemeral[0]}-{ephemeral[1]}): choose a range outside of it, or run "
+            f"sysctl -w net.ipv4.ip_local_reserved_ports={first}-{last} (and write that to /etc/sysctl.d)",
+        )
+    ]
+
+
+def _is_reserved(first: int, last: int, reserved: str) -> bool:
+    spans = [entry.partition("-") for entry in reserved.strip().split(",") if entry]
+    return any(int(low) <= first and last <= int(high or low) for low, _, high in spans)
+
+
+def space(free_bytes: int, spool_dir: Path) -> list[Finding]:
+    """Whether the spool has room."""
+    if free_bytes < _NO_SPACE_BYTES:
+        return [Finding("fatal", "space", f"{spool_dir} has {free_bytes // _MEGABYTE} MiB left: make room there")]
+    if free_bytes < _LOW_SPACE_BYTES:
+        return [
+            Finding(
+                "warning",
+                "space",
+                f"{spool_dir} has {free_bytes // _MEGABYTE} MiB left: two G.711 streams take about 60 MiB an hour "
+                "while the cloud is out of reach",
+            )
+        ]
+    return []
+
+
+def file_system(name: str, spool_dir: Path) -> list[Finding]:
+    """Whether the spool outlives a power cut.
+
+    Args:
+        name: Type of the file system, as in /proc/mounts.
+        spool_dir: The spool.
+    """
+    if name not in _MEMORY_FILE_SYSTEMS:
+        return []
+    return [
+        Finding(
+            "error",
+            "file_system",
+            f"{spool_dir} lies in memory ({name}): calls that wait there are lost with the power. "
+            "Set agent.spool_dir to a directory on a disk",
+        )
+    ]
+
+
+def wall_clock(now_s: float, newest_spooled_s: float | None) -> list[Finding]:
+    """Whether the clock can be believed.
+
+    Args:
+        now_s: Unix time.
+        newest_spooled_s: When the newest call of the spool began, by its id, or None.
+    """
+    if now_s < _EARLIEST_S:
+        return [
+            Finding(
+                "error",
+                "wall_clock",
+                "this machine's clock stands before 2026: recordings would carry wrong times and the cloud would "
+                "refuse the agent. Set the clock and run an NTP client such as chrony",
+            )
+        ]
+    if newest_spooled_s is not None and newest_spooled_s > now_s + _AHEAD_S:
+        return [
+            Finding(
+                "warning",
+                "wall_clock",
+                "this machine's clock went back: calls in the spool are from more than an hour ahead of it. Check the "
+                "clock and run an NTP client such as chrony",
+            )
+        ]
+    return []
+
+
+def directory(path: Path, setting: str) -> list[Finding]:
+    """Makes a directory if it is not there, and writes and removes a file in it."""
+    try:
+        make_private_directory(path)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"\0")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        return [
+            Finding(
+                "fatal",
+                "directory",
+                f"{setting} {path} cannot be used ({reason}): create it and give it to the agent's user, "
+                f"for example install -d -m 700 -o dualtone {path}",
+            )
+        ]
+    return []
+
+
+def inspect(config: AgentConfig) -> list[Finding]:
+    """Looks at this machine: raises soft limits to the hard ones, makes the directories, and returns what is wrong."""
+    spool_dir, media = config.agent.spool_dir, config.media
+    findings = directory(config.agent.state_dir, "agent.state_dir") + directory(spool_dir, "agent.spool_dir")
+    findings += descriptors(_raised(resource.RLIMIT_NOFILE), media.pool_size)
+    findings += locked_memory(_raised(resource.RLIMIT_MEMLOCK), media.pool_size, swapping=_swapping())
+    findings += media_ports(media.ports, _ephemeral_ports(), _read("sys/net/ipv4/ip_local_reserved_ports"))
+    if spool_dir.is_dir():
+        stat = os.statvfs(spool_dir)
+        findings += space(stat.f_bavail * stat.f_frsize, spool_dir)
+        findings += file_system(_file_system(spool_dir), spool_dir)
+    findings += wall_clock(time.time(), _newest(spool_dir))
+    return findings
+
+
+def _raised(limit: int) -> int:
+    """Raises a soft limit to the hard one; returns it."""
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (hard, hard))
+    return hard
+
+
+def _read(name: str) -> str:
+    try:
+        return (_PROC / name).read_text(encoding="ascii")
+    except OSError:
+        return ""
+
+
+def _swapping() -> bool:
+    return len(_read("swaps").splitlines()) > 1
+
+
+def _ephemeral_ports() -> tuple[int, int]:
+    fields = _read("sys/net/ipv4/ip_local_port_range").split()
+    return (int(fields[0]), int(fields[1])) if len(fields) == 2 else (32_768, 60_999)  # noqa: PLR2004 - first, last
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that a path lies on: that of the longest mount point above it."""
+    best, name = "", ""
+    real = str(path.resolve())
+    for line in _read("mounts").splitlines():
+        fields = line.split()
+        point = fields[1].encode("ascii").decode("unicode_escape")  # spaces are written \040
+        if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best, name = point, fields[2]
+    return name
+
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID_TIME_CHARACTERS: Final = 10
+
+
+def _newest(spool_dir: Path) -> float | None:
+    """Unix time at which the newest call of the spool began: the first ten characters of its ULID are milliseconds."""
+    calls = Spool(spool_dir).calls()
+    if not calls:
+        return None
+    value = 0
+    for character in calls[-1][:_ULID_TIME_CHARACTERS]:
+        value = value * 32 + _CROCKFORD.index(character)
+    return value / 1000
