@@ -1,7 +1,7 @@
 """CloudFormation's intrinsic functions, resolved offline.
 
-Only the functions and pseudo parameters that the template uses; anything else is an error that names it, because a value
-that silently stays `{"Fn::...": ...}` would be found much later and far away.
+Only the functions and pseudo parameters that the template uses; anything else is an error that names it, because a
+value that silently stays `{"Fn::...": ...}` would be found much later and far away.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference.html
 """
 

@@ -23,8 +23,8 @@ ACCOUNT_ID = "123456789012"
 REGION = "eu-west-1"
 
 NOT_MODELLED: Mapping[str, str] = {
-    "AWS::S3::BucketPolicy": "moto does evaluate bucket policies, but not their conditions: 'deny unless over TLS' denies "
-    "everything to everybody. tests/contract checks that the template has the policy",
+    "AWS::S3::BucketPolicy": "moto does evaluate bucket policies, but not their conditions: 'deny unless over TLS' "
+    "denies everything to everybody. tests/contract checks that the template has the policy",
     "AWS::Lambda::LayerVersion": "the layer's package is on this process's path",
     "AWS::Lambda::Permission": "moto enforces no permission; the drivers call what the template wires",
     "AWS::ApiGateway::Account": "a role for API Gateway's own logs",

@@ -1,4 +1,4 @@
-"""From template.yaml to plain CloudFormation, offline: what `sam package` and the SAM transform do on the way to AWS."""
+"""From template.yaml to plain CloudFormation, offline: what `sam package` and the SAM transform do on the way there."""
 
 import json
 import logging

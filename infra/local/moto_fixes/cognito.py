@@ -77,8 +77,7 @@ POOL_KEYS = Mend(
 def _lifetime_s(pool: CognitoIdpUserPool, client_id: str, token_use: str) -> int | None:
     client = pool.clients.get(client_id)
     name = {"access": "AccessToken", "id": "IdToken"}[token_use]
-    validity = client.extended_config.get(f"{name}Validity") if client else None
-    if validity is None:
+    if client is None or (validity := client.extended_config.get(f"{name}Validity")) is None:
         return None
     units = client.extended_config.get("TokenValidityUnits") or {}
     return int(validity) * _UNIT_SECONDS[units.get(name, "hours")]

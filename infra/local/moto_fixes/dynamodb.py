@@ -85,7 +85,7 @@ class _Undo:
             if range_key is None:
                 table.items.pop(hash_key, None)
                 if item is not None:
-                    table.items[hash_key] = item
+                    table.items[hash_key] = item  # type: ignore[assignment] # without a sort key, items lie flat
             else:
                 table.items[hash_key].pop(range_key, None)
                 if item is not None:
@@ -118,8 +118,8 @@ def _undoing_touched_items(original: Callable[..., None]) -> Callable[..., None]
 
 TOUCHED_ITEMS = Mend(
     name="dynamodb-transaction-cost",
-    restores="A transaction's cost depends on its own items, not on the table's size; a cancelled one leaves every other "
-    "item alone.",
+    restores="A transaction's cost depends on its own items, not on the table's size; a cancelled one leaves every "
+    "other item alone.",
     documented="Amazon DynamoDB Developer Guide, 'Managing complex workflows with transactions'",
     patches=(
         Patch(dynamodb_models, "copy", _sharing_tables),
@@ -164,7 +164,9 @@ CLIENT_REQUEST_TOKEN = Mend(
 # ---------------------------------------------------------------- queries
 
 
-def _candidates(table: Table, hash_key: DynamoType | None, index_name: str | None, conditions: Any) -> list[Item] | None:
+def _candidates(
+    table: Table, hash_key: DynamoType | None, index_name: str | None, conditions: Any
+) -> list[Item] | None:
     """Return the items a query can meet, unsorted, or None where moto shall look for itself."""
     if index_name is None:
         if hash_key is None or not table.has_range_key:
@@ -174,10 +176,10 @@ def _candidates(table: Table, hash_key: DynamoType | None, index_name: str | Non
         return None
     name, wanted = conditions[0]
     value = wanted.value
-    everything = (
+    everything: Iterable[Any] = (
         (item for items in table.items.values() for item in items.values())
         if table.has_range_key
-        else iter(table.items.values())
+        else table.items.values()
     )
     return [item for item in everything if (held := item.attrs.get(name)) is not None and held.value == value]
 

@@ -28,8 +28,9 @@ def _write_units(size_bytes: int) -> float:
     return float(max(1, math.ceil(size_bytes / _WRITE_UNIT_BYTES)))
 
 
-def _report(body: dict[str, Any], handler: DynamoHandler, units: float) -> None:
+def _report(answer: ActionResult, handler: DynamoHandler, units: float) -> None:
     """Put the units into an answer in the detail that was asked for."""
+    body: Any = answer.result
     detail = handler.body.get("ReturnConsumedCapacity", "NONE")
     body.pop("ConsumedCapacity", None)
     if detail not in ("TOTAL", "INDEXES"):
@@ -71,7 +72,7 @@ def _reporting_query(original: Callable[..., ActionResult]) -> Callable[..., Act
         answer = original(self)
         table = self.dynamodb_backend.get_table(self.body["TableName"])
         size_bytes = table.__dict__.pop("evaluated_bytes", 0)
-        _report(answer.result, self, _read_units(size_bytes, consistent=self.body.get("ConsistentRead", False)))
+        _report(answer, self, _read_units(size_bytes, consistent=self.body.get("ConsistentRead", False)))
         return answer
 
     return query
@@ -83,7 +84,7 @@ def _reporting_get(original: Callable[..., ActionResult]) -> Callable[..., Actio
         answer = original(self)
         item = self.dynamodb_backend.get_item(self.body["TableName"], self.body["Key"])
         units = _read_units(item.size() if item else 0, consistent=self.body.get("ConsistentRead", False))
-        _report(answer.result, self, units)
+        _report(answer, self, units)
         return answer
 
     return get_item
@@ -103,7 +104,7 @@ def _reporting_write(original: Callable[..., ActionResult]) -> Callable[..., Act
         size_before = before.size() if before else 0
         answer = original(self)
         after = _stored(self)
-        _report(answer.result, self, _write_units(max(size_before, after.size() if after else 0)))
+        _report(answer, self, _write_units(max(size_before, after.size() if after else 0)))
         return answer
 
     return write
@@ -111,8 +112,9 @@ def _reporting_write(original: Callable[..., ActionResult]) -> Callable[..., Act
 
 CAPACITY = Mend(
     name="dynamodb-consumed-capacity",
-    restores="Reads consume a unit per 4 KiB of what was evaluated before filters and projections (half when eventually "
-    "consistent), writes one per 1 KiB of the larger of the old and the new item; nothing is reported unless asked for.",
+    restores="Reads consume a unit per 4 KiB of what was evaluated before filters and projections (half when "
+    "eventually consistent), writes one per 1 KiB of the larger of the old and the new item; nothing is reported "
+    "unless asked for.",
     documented="Amazon DynamoDB Developer Guide, 'DynamoDB read and write operations'",
     patches=(
         Patch(Table, "query", _weighing_before_filters),

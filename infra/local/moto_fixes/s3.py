@@ -1,11 +1,11 @@
-"""S3: checksums that are checked, retention that holds, conditional writes that are atomic, events that say what happened."""
+"""S3: checksums that are checked, retention that holds, atomic conditional writes, events that say what happened."""
 
 import base64
 import hashlib
 import itertools
 import threading
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 from urllib.parse import quote_plus
@@ -99,8 +99,8 @@ CHECKSUMS = Mend(
 
 
 def _until(value: str) -> datetime:
-    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    moment = datetime.fromisoformat(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _weakens(key: FakeKey, mode: str | None, until: str | None) -> bool:
@@ -120,10 +120,10 @@ def _holding_retention(original: Callable[..., Any]) -> Callable[..., Any]:
         if key is None:
             raise MissingVersion if version_id else MissingKey(key=key_name)
         mode, until = self._mode_until_from_body()
-        if until is not None and _until(until) <= datetime.now(timezone.utc):
+        if until is not None and _until(until) <= datetime.now(UTC):
             raise S3ClientError("InvalidArgument", "The retain until date must be in the future!")
         bypass = self.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
-        in_force = key.lock_mode is not None and key.lock_until and _until(key.lock_until) > datetime.now(timezone.utc)
+        in_force = key.lock_mode is not None and key.lock_until and _until(key.lock_until) > datetime.now(UTC)
         may_bypass = key.lock_mode == "GOVERNANCE" and bypass
         if in_force and _weakens(key, mode, until) and not may_bypass:
             raise AccessDeniedByLock
@@ -134,8 +134,8 @@ def _holding_retention(original: Callable[..., Any]) -> Callable[..., Any]:
 
 RETENTION = Mend(
     name="s3-retention-holds",
-    restores="COMPLIANCE retention can be extended but neither shortened, removed nor changed to GOVERNANCE; GOVERNANCE "
-    "retention is weakened only with x-amz-bypass-governance-retention. A date in the past is refused.",
+    restores="COMPLIANCE retention can be extended but neither shortened, removed nor changed to GOVERNANCE; "
+    "GOVERNANCE retention is weakened only with x-amz-bypass-governance-retention. A date in the past is refused.",
     documented="Amazon S3 User Guide, 'Locking objects with Object Lock', retention modes",
     patches=(Patch(S3Response, "put_object_retention", _holding_retention),),
 )
@@ -209,8 +209,8 @@ def _complete_event(original: Callable[..., Any]) -> Callable[..., Any]:
 
 EVENTS = Mend(
     name="s3-event-records",
-    restores="An event record carries a sequencer that grows per key and, in a versioned bucket, the versionId; its key "
-    "is form-encoded with slashes left alone.",
+    restores="An event record carries a sequencer that grows per key and, in a versioned bucket, the versionId; its "
+    "key is form-encoded with slashes left alone.",
     documented="Amazon S3 User Guide, 'Event message structure'",
     patches=(Patch(notifications, "_get_s3_event", _complete_event),),
 )

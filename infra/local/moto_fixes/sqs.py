@@ -24,18 +24,18 @@ def _take(queue: Queue, count: int, visibility_timeout: int, names: list[str]) -
     taken: list[Message] = []
     with _LOCK:
         now_ms = unix_time_millis()
-        limit = queue.redrive_policy["maxReceiveCount"] if queue.redrive_policy and queue.dead_letter_queue else None
-        expired_before_ms = now_ms - queue.message_retention_period * 1000
+        redrive = queue.redrive_policy or {}
+        expired_before_ms = now_ms - int(vars(queue)["message_retention_period"]) * 1000
         for message in list(queue._messages):  # noqa: SLF001 - moto has no other way in
             if len(taken) >= count:
                 break
             if now_ms <= message.visible_at or now_ms < message.delayed_until:
                 continue
             queue.pending_messages.discard(message)
-            if message.sent_timestamp <= expired_before_ms:
+            if float(message.sent_timestamp or 0) <= expired_before_ms:
                 queue._messages.remove(message)  # noqa: SLF001 - as above
                 continue
-            if limit is not None and message.approximate_receive_count >= limit:
+            if queue.dead_letter_queue and message.approximate_receive_count >= redrive["maxReceiveCount"]:
                 queue._messages.remove(message)  # noqa: SLF001 - as above
                 queue.dead_letter_queue.add_message(message)
                 continue
@@ -68,7 +68,8 @@ def _receiving_once(original: Callable[..., list[Message]]) -> Callable[..., lis
             remaining_s = deadline - unix_time()
             if taken or remaining_s <= 0:
                 return taken
-            queue.wait_for_messages(min(_POLL_S, remaining_s))
+            with queue._messages_lock:  # noqa: SLF001 - moto's condition is what add_message notifies
+                queue._messages_lock.wait_for(lambda: _has_visible(queue), min(_POLL_S, remaining_s))  # noqa: SLF001
 
     return receive_message
 
@@ -84,8 +85,8 @@ def _locked(original: Callable[..., Any]) -> Callable[..., Any]:
 
 RECEIVE = Mend(
     name="sqs-receive",
-    restores="A message that one consumer received is hidden from every other for its visibility timeout, also when they "
-    "ask at the same moment; a deep queue is received from as quickly as a shallow one.",
+    restores="A message that one consumer received is hidden from every other for its visibility timeout, also when "
+    "they ask at the same moment; a deep queue is received from as quickly as a shallow one.",
     documented="Amazon SQS Developer Guide, 'Amazon SQS visibility timeout'",
     patches=(
         Patch(SQSBackend, "receive_message", _receiving_once),

@@ -1,7 +1,8 @@
 """Functions, event sources, schedules and APIs: described here, run by the drivers of the local cloud, never by moto.
 
 moto runs no Lambda without Docker, and an event source mapping made in it swallows the queue's messages: so none of
-these is created there. What the template says about each is kept as data for `functions`, `pump`, `schedules`, `gateway`.
+these is created there. What the template says about each is kept as data for `functions`, `pump`, `schedules` and
+`gateway`.
 """
 
 from collections.abc import Mapping
@@ -187,7 +188,10 @@ class Compute:
         )
         wanted = resource.properties
         api_id = f"{account.suffix}api"
-        listed = [*wanted.get("BinaryMediaTypes", []), *wanted["Body"].get("x-amazon-apigateway-binary-media-types", [])]
+        listed = [
+            *wanted.get("BinaryMediaTypes", []),
+            *wanted["Body"].get("x-amazon-apigateway-binary-media-types", []),
+        ]
         types = tuple(dict.fromkeys(media_type.replace("~1", "/") for media_type in listed))
         self.apis[api_id] = Api(api_id, wanted.get("Name", resource.logical_id), wanted["Body"], types)
         return Created(api_id, {"RootResourceId": f"{account.suffix}root", "RestApiId": api_id})

@@ -1,8 +1,4 @@
-"""KMS: key states, key usage, RSA encryption, digests and the errors that AWS documents.
-
-Where a mend needs a request parameter that moto's backend never sees, the response method is wrapped; otherwise the
-backend is, so that a composed operation (GenerateDataKey is Encrypt, VerifyMac is GenerateMac) is covered by one wrapper.
-"""
+"""KMS operations: encryption under RSA keys, encryption contexts, digests, and the errors that AWS documents."""
 
 import base64
 import json
@@ -14,174 +10,25 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from moto.core.exceptions import JsonRESTError
-from moto.kms import models as kms_models
 from moto.kms import utils as kms_utils
 from moto.kms.exceptions import AccessDeniedException, InvalidCiphertextException, ValidationException
 from moto.kms.models import KmsBackend
 from moto.kms.responses import KmsResponse
 
+from infra.local.moto_fixes.kms_keys import key_of, refuse_other_usage, refuse_unusable
 from infra.local.moto_fixes.mend import Mend, Patch
 
-_OAEP = {"RSAES_OAEP_SHA_1": hashes.SHA1, "RSAES_OAEP_SHA_256": hashes.SHA256}
-_DIGESTS = {"SHA_256": hashes.SHA256, "SHA_384": hashes.SHA384, "SHA_512": hashes.SHA512}
+_OAEP: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+    "RSAES_OAEP_SHA_1": hashes.SHA1,
+    "RSAES_OAEP_SHA_256": hashes.SHA256,
+}
+_DIGESTS: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+    "SHA_256": hashes.SHA256,
+    "SHA_384": hashes.SHA384,
+    "SHA_512": hashes.SHA512,
+}
 _RSA_CIPHERTEXT_OVERHEAD_BYTES = 2  # RFC 8017 section 7.1.1: mLen <= k - 2 hLen - 2
 _MESSAGE_LIMIT_BYTES = 4096
-_WINDOW_DAYS = (7, 30)
-
-
-def _error(code: str, message: str) -> JsonRESTError:
-    return JsonRESTError(code, message)
-
-
-def _key(backend: KmsBackend, key_id: str) -> Any:
-    return backend.keys[backend.any_id_to_key_id(key_id)]
-
-
-# ---------------------------------------------------------------- key state
-
-
-def _refuse_unusable(key: Any) -> None:
-    if key.key_state == "Disabled":
-        raise _error("DisabledException", f"{key.arn} is disabled.")
-    if key.key_state == "PendingDeletion":
-        raise _error("KMSInvalidStateException", f"{key.arn} is pending deletion.")
-
-
-def _checking_state(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def checked(self: KmsBackend, *args: Any, **kwargs: Any) -> Any:
-        key_id = kwargs.get("key_id")
-        if key_id is None and args and isinstance(args[0], str):
-            key_id = args[0]
-        if key_id is not None:
-            _refuse_unusable(_key(self, key_id))
-        return original(self, *args, **kwargs)
-
-    return checked
-
-
-def _decrypt_checking_state(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def checked(self: KmsBackend, ciphertext_blob: bytes, *args: Any, **kwargs: Any) -> Any:
-        plaintext, arn = original(self, ciphertext_blob, *args, **kwargs)
-        _refuse_unusable(_key(self, arn))
-        return plaintext, arn
-
-    return checked
-
-
-KEY_STATE = Mend(
-    name="kms-key-state",
-    restores="A disabled key refuses every cryptographic operation with DisabledException, one pending deletion with "
-    "KMSInvalidStateException.",
-    documented="AWS KMS Developer Guide, 'Key states of AWS KMS keys'",
-    patches=(
-        Patch(KmsBackend, "encrypt", _checking_state),
-        Patch(KmsBackend, "decrypt", _decrypt_checking_state),
-        Patch(KmsBackend, "sign", _checking_state),
-        Patch(KmsBackend, "verify", _checking_state),
-        Patch(KmsBackend, "generate_mac", _checking_state),
-        Patch(KmsBackend, "get_public_key", _checking_state),
-    ),
-)
-
-
-def _checking_window(original: Callable[..., float]) -> Callable[..., float]:
-    @wraps(original)
-    def checked(self: KmsBackend, key_id: str, pending_window_in_days: int) -> float:
-        first, last = _WINDOW_DAYS
-        if not first <= pending_window_in_days <= last:
-            raise ValidationException(f"PendingWindowInDays must be between {first} and {last} (inclusive).")
-        key = _key(self, key_id)
-        if key.key_state == "PendingDeletion":
-            _refuse_unusable(key)
-        return original(self, key.id, pending_window_in_days)
-
-    return checked
-
-
-DELETION_WINDOW = Mend(
-    name="kms-deletion-window",
-    restores="ScheduleKeyDeletion takes a waiting period of 7 to 30 days and refuses a key already pending deletion.",
-    documented="AWS KMS API Reference, ScheduleKeyDeletion",
-    patches=(Patch(KmsBackend, "schedule_key_deletion", _checking_window),),
-)
-
-
-# ---------------------------------------------------------------- key usage
-
-
-def _refuse_other_usage(key: Any, usage: str, operation: str) -> None:
-    if (key.key_usage or "ENCRYPT_DECRYPT") != usage:
-        raise _error("InvalidKeyUsageException", f"{key.arn} key usage is {key.key_usage} which is not valid for {operation}.")
-
-
-def _checking_usage(usage: str, operation: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def checked(self: KmsBackend, *args: Any, **kwargs: Any) -> Any:
-            _refuse_other_usage(_key(self, kwargs["key_id"] if "key_id" in kwargs else args[0]), usage, operation)
-            return original(self, *args, **kwargs)
-
-        return checked
-
-    return wrap
-
-
-def _symmetric_data_keys(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def checked(self: KmsBackend, key_id: str, *args: Any, **kwargs: Any) -> Any:
-        key = _key(self, key_id)
-        if key.key_spec != "SYMMETRIC_DEFAULT":
-            raise _error("InvalidKeyUsageException", f"{key.arn} key spec is {key.key_spec}: not valid for GenerateDataKey.")
-        return original(self, key_id, *args, **kwargs)
-
-    return checked
-
-
-KEY_USAGE = Mend(
-    name="kms-key-usage",
-    restores="An operation that does not fit the key's usage or spec fails with InvalidKeyUsageException.",
-    documented="AWS KMS API Reference, Encrypt, Sign, GenerateDataKey: InvalidKeyUsageException",
-    patches=(
-        Patch(KmsBackend, "encrypt", _checking_usage("ENCRYPT_DECRYPT", "Encrypt")),
-        Patch(KmsBackend, "sign", _checking_usage("SIGN_VERIFY", "Sign")),
-        Patch(KmsBackend, "verify", _checking_usage("SIGN_VERIFY", "Verify")),
-        Patch(KmsBackend, "generate_data_key", _symmetric_data_keys),
-    ),
-)
-
-
-def _private_half_of_asymmetric_only(original: Callable[[str], Any]) -> Callable[[str], Any]:
-    @wraps(original)
-    def generate(key_spec: str) -> Any:
-        return original(key_spec) if key_spec.startswith(("RSA_", "ECC_")) else None
-
-    return generate
-
-
-def _public_key_of_asymmetric_only(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def checked(self: KmsBackend, key_id: str) -> Any:
-        key = _key(self, key_id)
-        if not key.key_spec.startswith(("RSA_", "ECC_")):
-            raise _error("UnsupportedOperationException", f"{key.arn} is a symmetric key: it has no public key.")
-        return original(self, key_id)
-
-    return checked
-
-
-NO_PUBLIC_HALF = Mend(
-    name="kms-no-public-half",
-    restores="Symmetric and HMAC keys have no public key: GetPublicKey fails with UnsupportedOperationException. (moto "
-    "draws an RSA pair for each of them, which also costs a tenth of a second a key.)",
-    documented="AWS KMS API Reference, GetPublicKey",
-    patches=(
-        Patch(kms_models, "generate_private_key", _private_half_of_asymmetric_only),
-        Patch(KmsBackend, "get_public_key", _public_key_of_asymmetric_only),
-    ),
-)
-
 
 # ---------------------------------------------------------------- encryption
 
@@ -195,8 +42,8 @@ def _unambiguous_context(_original: Callable[..., bytes]) -> Callable[..., bytes
 
 ENCRYPTION_CONTEXT = Mend(
     name="kms-encryption-context",
-    restores="The encryption context on decryption must match exactly, name by name and value by value; moto runs names "
-    "and values together, so that {'ab': 'c'} opens what {'a': 'bc'} sealed.",
+    restores="The encryption context on decryption must match exactly, name by name and value by value; moto runs "
+    "names and values together, so that {'ab': 'c'} opens what {'a': 'bc'} sealed.",
     documented="AWS KMS Developer Guide, 'Encryption context'",
     patches=(Patch(kms_utils, "_serialize_encryption_context", _unambiguous_context),),
 )
@@ -213,7 +60,7 @@ def _naming_the_wrong_key(original: Callable[..., Any]) -> Callable[..., Any]:
             written_under = ciphertext_blob[: kms_utils.KEY_ID_LEN].decode("ascii", "replace")
             if key_id is None or written_under not in self.keys:
                 raise
-            raise _error(
+            raise JsonRESTError(
                 "IncorrectKeyException",
                 "The key ID in the request does not identify a CMK that can perform this operation.",
             ) from error
@@ -241,15 +88,15 @@ def _rsa_request(response: KmsResponse, operation: str) -> tuple[Any, rsa.RSAPri
     if key_id is None:
         return None
     response._validate_key_id(key_id)  # noqa: SLF001 - as above
-    key = _key(response.kms_backend, key_id)
+    key = key_of(response.kms_backend, key_id)
     if not key.key_spec.startswith("RSA_"):
         if algorithm in _OAEP:
-            raise _error("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
+            raise JsonRESTError("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
         return None
-    _refuse_unusable(key)
-    _refuse_other_usage(key, "ENCRYPT_DECRYPT", operation)
+    refuse_unusable(key)
+    refuse_other_usage(key, "ENCRYPT_DECRYPT", operation)
     if algorithm not in _OAEP:
-        raise _error("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
+        raise JsonRESTError("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
     if response._get_param("EncryptionContext"):  # noqa: SLF001 - as above
         raise ValidationException("An encryption context is not supported with an asymmetric key.")
     return key, key.private_key.private_key, _oaep(algorithm)
@@ -322,11 +169,11 @@ def _digest_request(response: KmsResponse, operation: str) -> tuple[Any, bytes, 
     algorithm = response._get_param("SigningAlgorithm")  # noqa: SLF001 - as above
     key_id = response._get_param("KeyId")  # noqa: SLF001 - as above
     response._validate_key_id(key_id)  # noqa: SLF001 - as above
-    key = _key(response.kms_backend, key_id)
-    _refuse_unusable(key)
-    _refuse_other_usage(key, "SIGN_VERIFY", operation)
+    key = key_of(response.kms_backend, key_id)
+    refuse_unusable(key)
+    refuse_other_usage(key, "SIGN_VERIFY", operation)
     if algorithm not in key.signing_algorithms:
-        raise _error("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
+        raise JsonRESTError("InvalidKeyUsageException", f"{algorithm} is not valid for a {key.key_spec} key.")
     digest = _DIGESTS[algorithm[-len("SHA_256") :]]()
     if len(message) != digest.digest_size:
         raise ValidationException(f"Digest is invalid length for algorithm {algorithm}.")
@@ -399,7 +246,7 @@ def _raising_on_bad_signature(original: Callable[..., str]) -> Callable[..., str
     def verify(self: KmsResponse) -> str:
         answer = original(self)
         if not json.loads(answer)["SignatureValid"]:
-            raise _error("KMSInvalidSignatureException", "The signature is not valid.")
+            raise JsonRESTError("KMSInvalidSignatureException", "The signature is not valid.")
         return answer
 
     return verify
@@ -413,37 +260,4 @@ BAD_SIGNATURE = Mend(
 )
 
 
-# ---------------------------------------------------------------- answers
-
-
-def _answering_with_arn(original: Callable[..., str]) -> Callable[..., str]:
-    @wraps(original)
-    def answer(self: KmsResponse) -> str:
-        body = json.loads(original(self))
-        body["KeyId"] = _key(self.kms_backend, body["KeyId"]).arn
-        return json.dumps(body)
-
-    return answer
-
-
-KEY_ARN = Mend(
-    name="kms-key-arn",
-    restores="GetPublicKey, GenerateMac and VerifyMac answer with the key's ARN in KeyId, however it was named.",
-    documented="AWS KMS API Reference, GetPublicKey and GenerateMac: Response Elements",
-    patches=tuple(
-        Patch(KmsResponse, name, _answering_with_arn) for name in ("get_public_key", "generate_mac", "verify_mac")
-    ),
-)
-
-MENDS = (
-    KEY_STATE,
-    DELETION_WINDOW,
-    KEY_USAGE,
-    NO_PUBLIC_HALF,
-    ENCRYPTION_CONTEXT,
-    INCORRECT_KEY,
-    RSA_ENCRYPTION,
-    DIGEST,
-    BAD_SIGNATURE,
-    KEY_ARN,
-)
+MENDS = (ENCRYPTION_CONTEXT, INCORRECT_KEY, RSA_ENCRYPTION, DIGEST, BAD_SIGNATURE)
