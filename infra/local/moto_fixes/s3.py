@@ -16,6 +16,7 @@ from moto.s3.exceptions import AccessDeniedByLock, MissingKey, MissingVersion, S
 from moto.s3.models import FakeKey, S3Backend
 from moto.s3.responses import S3Response
 from moto.s3.utils import compute_checksum
+from werkzeug.datastructures import Headers
 
 from infra.local.moto_fixes.mend import Mend, Patch
 
@@ -79,7 +80,8 @@ def _checking_checksums(original: Callable[..., Any]) -> Callable[..., Any]:
             if algorithm in _COMPUTABLE and compute_checksum(body, algorithm).decode("ascii") != value:
                 raise _bad_digest(algorithm)
             if "x-amz-sdk-checksum-algorithm" not in self.headers:
-                self.headers["x-amz-sdk-checksum-algorithm"] = algorithm  # so that moto stores and returns it
+                # So that moto stores and returns it; the headers of a request cannot be changed in place.
+                self.headers = Headers([*self.headers.items(), ("x-amz-sdk-checksum-algorithm", algorithm)])
         return original(self, query, key_name)
 
     return put
