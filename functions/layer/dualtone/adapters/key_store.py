@@ -70,7 +70,7 @@ class KeyStore:
         return {"pk": {"S": f"{tenant}#{recording}"}, "sk": {"S": _SORT_KEY}}
 
 
-def _attributes(item: KeyItem) -> TransactWriteItemTypeDef:
+def _attributes(item: KeyItem) -> dict[str, AttributeValueTypeDef]:
     return {
         "version": {"N": str(item.version)},
         "nodes": {"B": item.nodes},
