@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samtranslator.translator.transform import transform
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from infra.local.intrinsics import TemplateError
@@ -17,19 +19,12 @@ CODE_BUCKET = "local-code"
 _CODE_PROPERTIES = ("CodeUri", "ContentUri")
 
 
-class _NoManagedPolicies:
-    """The template names managed policies by their ARN, so the account's list of them is never needed."""
-
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 def translate(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """Read a SAM template and return it as CloudFormation.
 
     Args:
         path: the template; AWS::Include locations are relative to its directory.
-        parameters: values of the template's parameters, pseudo parameters included.
+        parameters: values of the template's parameters, pseudo parameters included; `AWS::Region` must be there.
 
     Returns:
         The translated template, with `Code` of functions at `s3://local-code/<path beside the template>`.
@@ -44,8 +39,11 @@ def translate(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
         for name in _CODE_PROPERTIES:
             if isinstance(properties.get(name), str):
                 properties[name] = f"s3://{CODE_BUCKET}/{properties[name]}"
+    session = boto3.session.Session(region_name=parameters["AWS::Region"])  # asked for its region, never for AWS
+    # Managed policies are named by their ARN in the template, so the account's list of them is never needed.
+    translator = Translator(managed_policy_map={}, sam_parser=Parser(), boto_session=session)
     try:
-        translated: dict[str, Any] = transform(document, dict(parameters), _NoManagedPolicies())
+        translated: dict[str, Any] = translator.translate(document, parameter_values=dict(parameters))
     except Exception as error:
         message = f"{path.name} cannot be translated: {getattr(error, 'message', error)}"
         raise TemplateError(message) from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
-from infra.template_checks import load, translate
+from infra.local.template import REGION, TEMPLATE
+from infra.local.translate import translate
 
 Json = dict[str, Any]
 
@@ -14,10 +16,11 @@ Json = dict[str, Any]
 @pytest.fixture(scope="session")
 def template() -> Json:
     """template.yaml as it is written, short forms as long ones."""
-    return load()
+    document: Json = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+    return document
 
 
 @pytest.fixture(scope="session")
-def translated(template: Json) -> Json:
+def translated() -> Json:
     """template.yaml as SAM translates it."""
-    return translate(template)
+    return translate(TEMPLATE, {"AWS::Region": REGION})
