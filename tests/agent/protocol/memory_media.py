@@ -1,0 +1,92 @@
+"""The media process in memory: the real port of the recorder, every command kept, RTP sockets open if asked for."""
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dualtone.domain.errors import Unavailable
+from sbc_agent.media.clock import AgentClock
+from sbc_agent.media.messages import Event, PortFree, StreamSpec
+
+
+@dataclass
+class RecordedCall:
+    """What was said of one call."""
+
+    began_us: int
+    streams: list[tuple[int, tuple[StreamSpec, ...]]]
+    signalling: list[tuple[int, int, bytes]] = field(default_factory=list)
+    sessions: list[Mapping[str, Any]] = field(default_factory=list)
+    ended: tuple[int, str, tuple[str, ...]] | None = None
+
+
+class MemoryMedia:
+    """Implements `sbc_agent.media.client.MediaPort`."""
+
+    def __init__(
+        self, ports: Sequence[int] = tuple(range(20000, 20040, 2)), offset_us: int = 1_000_000_000_000
+    ) -> None:
+        self.clock = AgentClock(offset_us)
+        self.ports = tuple(ports)
+        self.calls: dict[str, RecordedCall] = {}
+        self.gone = False
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        self._check(call, new=True)
+        self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))])
+
+    def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        self._check(call).streams.append((at_us, tuple(streams)))
+
+    def signalling(self, call: str, at_us: int, direction: Literal[0, 1], raw: bytes) -> None:
+        self._check(call).signalling.append((at_us, direction, raw))
+
+    def session(self, call: str, session: Mapping[str, Any]) -> None:
+        self._check(call).sessions.append(session)
+
+    def end(
+        self, call: str, at_us: int, reason: Literal["bye", "shutdown", "error"], flags: Sequence[str] = ()
+    ) -> None:
+        self._check(call).ended = (at_us, reason, tuple(flags))
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        self._listeners.append(listener)
+
+    def free(self, *ports: int) -> None:
+        """The media process lets go of ports."""
+        for port in ports:
+            for listener in self._listeners:
+                listener(PortFree(port=port))
+
+    def _check(self, call: str, *, new: bool = False) -> RecordedCall:
+        if self.gone:
+            raise Unavailable("the media process has ended")
+        assert (call in self.calls) is not new, "begin comes first and once"
+        found = self.calls.get(call, RecordedCall(0, []))
+        assert found.ended is None, "nothing comes after end"
+        return found
+
+
+class OpenPorts:
+    """RTP sockets, even ports with their RTCP neighbours, that take packets and forget them."""
+
+    def __init__(self, count: int, host: str = "127.0.0.1") -> None:
+        self.sockets: list[socket.socket] = []
+        self.ports: list[int] = []
+        while len(self.ports) < count:
+            rtp, rtcp = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+            self.sockets += [rtp, rtcp]
+            rtp.bind((host, 0))
+            port = rtp.getsockname()[1]
+            try:
+                if port % 2 == 0:
+                    rtcp.bind((host, port + 1))
+                    self.ports.append(port)
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        for opened in self.sockets:
+            opened.close()
