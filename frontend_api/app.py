@@ -1,0 +1,329 @@
+"""The REST API of Dualtone, on AWS Lambda behind API Gateway. Routes translate; use cases decide.
+
+Each route is declared by an operation: who may call it, what it takes, what it answers. `chalicelib.edge` does the rest
+around it. Nothing here reads the environment or makes a client before the first request.
+"""
+
+from __future__ import annotations
+
+import base64
+from http import HTTPStatus
+from typing import Final
+
+from chalicelib import models, openapi
+from chalicelib.api import Api
+from chalicelib.edge import Surroundings
+from chalicelib.operation import Access, Answer, Call, Operation, Source
+from dualtone import __version__
+from dualtone.adapters import api_wiring
+from dualtone.adapters.failure_metrics import FailureMetrics
+from dualtone.domain.audit_event import Outcome
+from dualtone.domain.errors import MalformedInput, NotFound
+from dualtone.domain.ids import RecordingId, parse_recording_id
+from dualtone.domain.tenancy import Verb
+from dualtone.usecases.play_recording import Release
+from dualtone.usecases.recording_pages import RecordingPage
+
+TOKEN_PATH: Final = "/v1/token"  # noqa: S105 - a path
+
+app = Api(
+    "dualtone",
+    Surroundings(
+        principal_of=lambda token, now_s: api_wiring.authenticate().principal_of(token, now_s),
+        record=lambda event: api_wiring.outbox().write(event),
+        telemetry=FailureMetrics(),
+        now_ms=api_wiring.now_ms,
+    ),
+)
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/health",
+        name="health",
+        summary="Say that the API answers",
+        verb=Verb.READ_PUBLIC,
+        access=Access.PUBLIC,
+        answer=models.Health,
+    )
+)
+def health(_call: Call) -> Answer:
+    """Touches no store: it tells a load balancer about this function and about nothing behind it."""
+    return Answer(models.Health(version=__version__))
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/openapi.json",
+        name="openapi",
+        summary="Describe the API",
+        verb=Verb.READ_PUBLIC,
+        access=Access.PUBLIC,
+    )
+)
+def describe(_call: Call) -> Answer:
+    """The description that is also checked in as frontend_api/openapi.json."""
+    return Answer(openapi.describe(app.operations, __version__))
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/recordings",
+        name="list_recordings",
+        summary="List recordings by time, newest first",
+        verb=Verb.LIST_RECORDINGS,
+        parameters=models.ListQuery,
+        answer=models.RecordingPage,
+    )
+)
+def list_recordings(call: Call) -> Answer:
+    """By start time; parties only for officers."""
+    query: models.ListQuery = call.parameters
+    return _page(api_wiring.list_recordings().page(call.principal, query.page_request(), call.facts.now_ms))
+
+
+@app.operation(
+    Operation(
+        method="POST",
+        path="/v1/recordings/search",
+        name="search_recordings",
+        summary="Find the recordings in which a number takes part, newest first",
+        verb=Verb.SEARCH_RECORDINGS,
+        parameters=models.SearchBody,
+        source=Source.JSON,
+        answer=models.RecordingPage,
+    )
+)
+def search_recordings(call: Call) -> Answer:
+    """A POST, so that no number stands in a URL, a log or a history."""
+    body: models.SearchBody = call.parameters
+    search = api_wiring.search_recordings()
+    return _page(search.page(call.principal, body.number, body.page_request(), call.facts.now_ms))
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/recordings/{recording_id}",
+        name="get_recording",
+        summary="Get everything about a recording but its audio",
+        verb=Verb.READ_RECORDING,
+        answer=models.Recording,
+    )
+)
+def get_recording(call: Call) -> Answer:
+    """Channels with their speakers, gaps, quality."""
+    recording = _recording_named(call)
+    return Answer(models.Recording.of(api_wiring.get_recording().get(call.principal, recording)), which=recording)
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/recordings/{recording_id}/audio",
+        name="play_recording",
+        summary="Play a recording, or a part of it: Ogg/Opus, one channel per party",
+        verb=Verb.PLAY_RECORDING,
+        audio=True,
+        records_itself=True,
+    )
+)
+def play_recording(call: Call) -> Answer:
+    """Opens only the seconds that are asked for; which ones is on record before a key is touched."""
+    recording, principal = _recording_named(call), call.principal
+
+    def about_to_release(release: Release) -> None:
+        details: dict[str, int | list[int]] = {"bytes": [release.range.first, release.range.last]}
+        if release.span_ms is not None:
+            details["span_ms"] = list(release.span_ms)
+        api_wiring.outbox().write(
+            call.facts.event(
+                Verb.PLAY_RECORDING,
+                Outcome.GRANTED,
+                tenant=principal.tenant,
+                who=principal.actor,
+                which=recording,
+                details=details,
+            )
+        )
+
+    sound = api_wiring.play_recording().play(
+        principal.tenant,
+        recording,
+        range_field=call.request.headers.get("range"),
+        if_range=call.request.headers.get("if-range"),
+        about_to_release=about_to_release,
+    )
+    headers = {
+        "Accept-Ranges": "bytes",
+        "ETag": sound.etag,
+        "Content-Disposition": f'inline; filename="{recording}.opus"',
+    }
+    if not sound.range.partial:
+        return Answer(sound.data, sound.media_type, headers=headers, which=recording)
+    headers["Content-Range"] = sound.range.content_range(sound.total_bytes)
+    return Answer(sound.data, sound.media_type, HTTPStatus.PARTIAL_CONTENT, headers, recording)
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/recordings/{recording_id}/evidence",
+        name="read_evidence",
+        summary="Get what proves a recording: signed manifest, signature, public key",
+        verb=Verb.READ_EVIDENCE,
+        answer=models.Evidence,
+    )
+)
+def read_evidence(call: Call) -> Answer:
+    """Enough for a stranger to check the signature with openssl alone."""
+    recording = _recording_named(call)
+    evidence = api_wiring.read_evidence().read(call.principal.tenant, recording)
+    return Answer(
+        models.Evidence(
+            manifest=_base64(evidence.manifest),
+            message=_base64(evidence.message),
+            signature=_base64(evidence.signature),
+            public_key=_pem(evidence.public_key_der),
+            key_id=evidence.key_id,
+        ),
+        which=recording,
+    )
+
+
+@app.operation(
+    Operation(
+        method="GET",
+        path="/v1/calls",
+        name="find_call",
+        summary="Follow a call by its SIP Call-ID: its state, and its recording once there is one",
+        verb=Verb.FIND_CALL,
+        parameters=models.CallQuery,
+        answer=models.Call,
+    )
+)
+def find_call(call: Call) -> Answer:
+    """The latest call with that Call-ID; none before its manifest has arrived."""
+    query: models.CallQuery = call.parameters
+    found = api_wiring.find_call().find(call.principal.tenant, query.sip_call_id)
+    answer = models.Call(call_id=found.call_id, state=found.state, recording_id=found.recording_id)
+    return Answer(answer, which=found.call_id)
+
+
+@app.operation(
+    Operation(
+        method="POST",
+        path="/v1/agents",
+        name="invite_agent",
+        summary="Invite an agent: get a one-time code for the machine that is to record",
+        verb=Verb.INVITE_AGENT,
+        parameters=models.InviteBody,
+        source=Source.JSON,
+        answer=models.Invitation,
+        status=HTTPStatus.CREATED,
+        records_itself=True,
+    )
+)
+def invite_agent(call: Call) -> Answer:
+    """The code is good for one day and one enrolment, and is shown this once."""
+    body: models.InviteBody = call.parameters
+    invitation = api_wiring.invite_agent().invite(call.principal, body.name, call.facts)
+    return Answer(models.Invitation.at(invitation.agent_id, invitation.code, invitation.expires_at_ms))
+
+
+@app.operation(
+    Operation(
+        method="POST",
+        path="/v1/agents/enrol",
+        name="enrol_agent",
+        summary="Enrol an agent: exchange a one-time code and a public key for an identity",
+        verb=Verb.ENROL_AGENT,
+        access=Access.CREDENTIAL_IN_BODY,
+        parameters=models.EnrolBody,
+        source=Source.JSON,
+        answer=models.Enrolment,
+        status=HTTPStatus.CREATED,
+        records_itself=True,
+    )
+)
+def enrol_agent(call: Call) -> Answer:
+    """The answer is the same for an unknown, a used and an expired code."""
+    body: models.EnrolBody = call.parameters
+    enrolment = api_wiring.enrol_agent().enrol(body.code, body.public_key, body.name, call.facts)
+    settings = api_wiring.settings()
+    return Answer(
+        models.Enrolment(
+            agent_id=enrolment.agent.agent_id,
+            tenant=enrolment.agent.tenant,
+            region=api_wiring.region(),
+            token_url=_token_url(call),
+            ingest_bucket=settings.ingest_bucket,
+            prefix=enrolment.prefix,
+            command_queue_url=enrolment.agent.command_queue_url,
+            signing_public_key=_pem(api_wiring.signing_public_key()),
+            signing_key_id=settings.signing_key,
+            ingest_key=models.SignedEnvelope.model_validate(enrolment.ingest_key.to_json()),
+        )
+    )
+
+
+@app.operation(
+    Operation(
+        method="POST",
+        path=TOKEN_PATH,
+        name="issue_agent_credentials",
+        summary="Exchange an agent's signed assertion for temporary credentials (RFC 7523)",
+        verb=Verb.ISSUE_CREDENTIALS,
+        access=Access.CREDENTIAL_IN_BODY,
+        parameters=models.TokenForm,
+        source=Source.FORM,
+        answer=models.Credentials,
+        records_itself=True,
+    )
+)
+def issue_agent_credentials(call: Call) -> Answer:
+    """Good for a quarter of an hour, below the agent's own prefix and on its own queue."""
+    form: models.TokenForm = call.parameters
+    issued = api_wiring.issue_agent_credentials().issue(form.assertion, _token_url(call), call.facts)
+    _agent, credentials, ingest_key = issued
+    return Answer(
+        models.Credentials(
+            access_key_id=credentials.access_key_id,
+            secret_access_key=credentials.secret_access_key,
+            session_token=credentials.session_token,
+            expires_at=credentials.expires_at,
+            ingest_key=models.SignedEnvelope.model_validate(ingest_key.to_json()),
+        )
+    )
+
+
+def _recording_named(call: Call) -> RecordingId:
+    """A malformed id names no recording: it is answered like any other that does not exist."""
+    try:
+        return parse_recording_id(call.request.path.get("recording_id", ""))
+    except MalformedInput as error:
+        raise NotFound("no such recording") from error
+
+
+def _page(page: RecordingPage) -> Answer:
+    period, rows = page.period, len(page.rows)
+    return Answer(
+        models.RecordingPage.of(page),
+        details={"from_ms": period.from_ms, "to_ms": period.to_ms, "rows": rows},
+    )
+
+
+def _token_url(call: Call) -> str:
+    return (api_wiring.settings().public_url or call.request.base_url) + TOKEN_PATH
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _pem(der: bytes) -> str:
+    lines = [_base64(der)[start : start + 64] for start in range(0, (len(der) + 2) // 3 * 4, 64)]
+    return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""])

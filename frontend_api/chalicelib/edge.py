@@ -1,0 +1,190 @@
+"""The edge: what every route does around its one use case. Authenticate, authorise, read, call, record, answer.
+
+A route is declared by an `Operation`, which names the verb that it needs; without one it cannot be declared. The same
+declarations make the OpenAPI description, so that it cannot say anything else than what happens.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from chalicelib import problems
+from chalicelib.http_request import HttpRequest
+from chalicelib.operation import SIGN_IN, Access, Answer, Call, Operation, Source, View
+from dualtone.domain.audit_event import NO_TENANT, NOBODY, AuditEvent, Outcome, Refusal, RequestFacts
+from dualtone.domain.errors import MalformedInput
+from dualtone.domain.ids import parse_recording_id
+from dualtone.domain.problem import MEDIA_TYPE, Problem, ProblemType
+from dualtone.domain.tenancy import Principal, Unauthenticated, Verb
+
+ON_EVERY_ANSWER: Final = {
+    "Cache-Control": "no-store",
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Telemetry(Protocol):
+    """Where failures are counted and told, without personal data."""
+
+    def request_failed(self, *, route: str, error: str, at: str, request_id: str, status: int) -> None:
+        """Counts an answer of 500 or above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the edge itself needs.
+
+    Attributes:
+        principal_of: Verifies an access token at a Unix time in seconds; raises Unauthenticated.
+        record: Writes one audit event; when it returns the event is durable.
+        telemetry: Counts failures.
+        now_ms: Unix time in milliseconds.
+    """
+
+    principal_of: Callable[[str, int], Principal]
+    record: Callable[[AuditEvent], None]
+    telemetry: Telemetry
+    now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What goes back to API Gateway."""
+
+    status: int
+    headers: dict[str, str]
+    body: str | bytes | dict[str, Any] = field(repr=False)
+
+
+def handle(operation: Operation, view: View, event: Mapping[str, Any], surroundings: Surroundings) -> HttpAnswer:
+    """Serves one call of a route, whatever happens.
+
+    1. Who is it? 2. May they? 3. What do they ask? 4. The use case. 5. The audit event. 6. The answer.
+
+    An answer leaves only after its event is durable; if the event cannot be written, neither can the answer be given.
+
+    Args:
+        operation: The route.
+        view: Translates to and from its use case.
+        event: API Gateway's proxy event.
+        surroundings: What the edge needs.
+    """
+    context = event.get("requestContext") or {}
+    origin = (context.get("identity") or {}).get("sourceIp") or ""
+    facts = RequestFacts(surroundings.now_ms(), origin, context.get("requestId", ""))
+    principal: Principal | None = None
+    try:
+        request = HttpRequest.of(event)
+        if operation.access is Access.PERSON:
+            principal = _principal(request, surroundings, facts)
+            principal.require(operation.verb)
+        answer = view(Call(request, facts, _parameters(operation, request), principal))
+        body = answer.body.model_dump_json(by_alias=True) if isinstance(answer.body, BaseModel) else answer.body
+        if operation.audited and not operation.records_itself:
+            surroundings.record(_granted(operation.verb, facts, principal, answer))
+    except Exception as error:  # noqa: BLE001 - the edge is where every error becomes an answer
+        return _refused(operation, error, facts, principal, event, surroundings)
+    status = answer.status or operation.status
+    return HttpAnswer(status.value, {**ON_EVERY_ANSWER, "Content-Type": answer.media_type, **answer.headers}, body)
+
+
+def problem_answer(problem: Problem) -> HttpAnswer:
+    """Writes a problem as an answer."""
+    headers = {**ON_EVERY_ANSWER, "Content-Type": MEDIA_TYPE, **problem.headers}
+    return HttpAnswer(problem.type.status.value, headers, problem.to_json())
+
+
+def _principal(request: HttpRequest, surroundings: Surroundings, facts: RequestFacts) -> Principal:
+    token = request.bearer_token()
+    if token is None:
+        raise Unauthenticated(SIGN_IN)
+    return surroundings.principal_of(token, facts.now_ms // 1000)
+
+
+def _parameters(operation: Operation, request: HttpRequest) -> BaseModel | None:
+    if operation.parameters is None:
+        return None
+    match operation.source:
+        case Source.QUERY:
+            values: object = request.query_values()
+        case Source.JSON:
+            values = request.json_values()
+        case Source.FORM:
+            values = request.form_values()
+    try:
+        return operation.parameters.model_validate(values)
+    except ValidationError as error:
+        raise problems.InvalidParameters(error) from error
+
+
+def _granted(verb: Verb, facts: RequestFacts, principal: Principal | None, answer: Answer) -> AuditEvent:
+    if principal is None:
+        return facts.event(verb, Outcome.GRANTED, which=answer.which, details=answer.details)
+    return facts.event(
+        verb,
+        Outcome.GRANTED,
+        tenant=principal.tenant,
+        who=principal.actor,
+        which=answer.which,
+        details=answer.details,
+    )
+
+
+def _refused(
+    operation: Operation,
+    error: Exception,
+    facts: RequestFacts,
+    principal: Principal | None,
+    event: Mapping[str, Any],
+    surroundings: Surroundings,
+) -> HttpAnswer:
+    problem = problems.from_exception(error, operation.verb, facts.request_id)
+    if operation.audited:
+        tenant, who = (principal.tenant, principal.actor) if principal else (NO_TENANT, NOBODY)
+        details: dict[str, Any] = {"status": problem.type.status.value, "problem": problem.type.slug}
+        if isinstance(error, Refusal):
+            tenant, who = error.tenant, error.who
+            details["reason"] = error.reason
+        which = _named_object(event)
+        try:
+            surroundings.record(
+                facts.event(
+                    operation.verb, problems.outcome_of(error), tenant=tenant, who=who, which=which, details=details
+                )
+            )
+        except Exception as unwritten:  # noqa: BLE001 - an event that cannot be written is a failure of its own
+            _tell(operation, unwritten, facts, HTTPStatus.SERVICE_UNAVAILABLE, surroundings)
+            problem = Problem(ProblemType.UNAVAILABLE, None, problems.instance(facts.request_id))
+    if problem.type.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _tell(operation, error, facts, problem.type.status, surroundings)
+    return problem_answer(problem)
+
+
+def _named_object(event: Mapping[str, Any]) -> str:
+    """The recording that the path names, if that is a recording's id: nothing else of a caller's text is kept."""
+    try:
+        return parse_recording_id((event.get("pathParameters") or {}).get("recording_id", ""))
+    except MalformedInput:
+        return ""
+
+
+def _tell(
+    operation: Operation, error: Exception, facts: RequestFacts, status: HTTPStatus, surroundings: Surroundings
+) -> None:
+    """Names the error's class and place, never its text: a stranger's exception may quote what it choked on."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "unknown"
+    surroundings.telemetry.request_failed(
+        route=f"{operation.method} {operation.path}",
+        error=type(error).__name__,
+        at=place,
+        request_id=facts.request_id,
+        status=status.value,
+    )

@@ -1,0 +1,362 @@
+"""The shapes that cross the edge: what a request may say, and what an answer says.
+
+Docstrings and field descriptions are the API's own documentation: `openapi` publishes them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from dualtone.domain.direction import Direction
+from dualtone.domain.ids import AgentId
+from dualtone.usecases.recording_pages import MOST_ROWS, Listed, PageRequest
+from dualtone.usecases.recording_pages import RecordingPage as Page
+
+Instant = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, with milliseconds.")]
+RecordingId = Annotated[str, Field(pattern="^rec_[a-z2-7]{26}$", examples=["rec_abcdefghijklmnopqrstuvwxyz"])]
+Role = Annotated[
+    Literal["caller", "callee", "unknown"],
+    Field(description="What the party was in the call; unknown unless the SBC says so."),
+]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class _Request(_Shape):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class TimeQuery(_Request):
+    """A span of time and a number of rows."""
+
+    from_: AwareDatetime | None = Field(
+        None, alias="from", description="First start time. Default: 90 days before `to`. RFC 3339 with a zone."
+    )
+    to: AwareDatetime | None = Field(None, description="Start times before this one. Default: now.")
+    limit: int = Field(25, ge=1, le=MOST_ROWS, description="Most rows of a page.")
+    cursor: str | None = Field(None, max_length=1024, description="`next_cursor` of the page before.")
+
+    def page_request(self) -> PageRequest:
+        """As the use cases take it."""
+        return PageRequest(_ms(self.from_), _ms(self.to), self.limit, self.cursor)
+
+
+class ListQuery(TimeQuery):
+    """Query of the list of recordings."""
+
+
+class SearchBody(TimeQuery):
+    """Search for the recordings in which a number takes part. It is a body, because numbers stay out of URLs."""
+
+    number: Annotated[str, StringConstraints(min_length=1, max_length=300)] = Field(
+        description="A telephone number or address of record in any spelling.", examples=["+44 20 7946 0123"]
+    )
+
+
+class CallQuery(_Request):
+    """Query for a call."""
+
+    sip_call_id: str = Field(
+        min_length=1, max_length=4096, description="The Call-ID of the recording session's INVITE (RFC 3261, 7866)."
+    )
+
+
+class InviteBody(_Request):
+    """An agent to be."""
+
+    name: str = Field(min_length=1, max_length=100, description="What people call it.", examples=["London SBC 1"])
+
+
+class EnrolBody(_Request):
+    """A machine that wants to be an agent."""
+
+    code: str = Field(max_length=100, description="The one-time code from the invitation.")
+    public_key: str = Field(max_length=2000, description="Its P-256 public key: SubjectPublicKeyInfo in PEM.")
+    name: str | None = Field(None, max_length=100, description="What the machine calls itself.")
+
+
+class TokenForm(BaseModel):
+    """A grant by RFC 7523, as a form; unknown parameters are ignored (RFC 6749 section 3.2)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    assertion: str = Field(
+        max_length=4096,
+        description="JWT, ES256: iss and sub the agent's id, aud this URL, iat, exp at most 300 s later, a fresh jti.",
+    )
+
+
+class Health(_Shape):
+    """That the API answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Participant(_Shape):
+    """A party of the call, as the SBC's metadata names it."""
+
+    participant_id: str | None = Field(description="Its id in the SIPREC metadata (RFC 7865).")
+    aor: str | None = Field(description="Address of record as sent.")
+    number: str | None = Field(description="The same, normalised: what search finds.")
+    name: str | None
+    role: Role
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Participant:
+        """From the recording's metadata."""
+        return cls(
+            participant_id=value.get("participant_id"),
+            aor=value.get("aor"),
+            number=value.get("number"),
+            name=value.get("name"),
+            role=value.get("role") or "unknown",
+        )
+
+
+class Channel(_Shape):
+    """One channel of the audio."""
+
+    channel: int = Field(description="Its place in the audio, from 0.")
+    label: str = Field(description="The SDP label of the stream (RFC 4574).")
+    stream_id: str | None = Field(description="The stream's id in the SIPREC metadata, if it names the label.")
+    participant: Participant | None = Field(
+        description="Who is heard, if the metadata says so and you may see parties; never guessed."
+    )
+    role: Role
+
+
+class Gap(_Shape):
+    """A span that is silent because nothing was kept."""
+
+    channel: int
+    from_ms: int = Field(description="From the start of the audio.")
+    to_ms: int
+    cause: str
+
+
+class Quality(_Shape):
+    """How well a channel arrived."""
+
+    channel: int
+    packets: int
+    lost: int
+    duplicates: int
+    jitter_ms: float
+    silence_ratio: float
+    one_sided: bool = Field(description="True if this party was never heard although the other was.")
+
+
+class Vault(_Shape):
+    """The sealed object."""
+
+    sha256: str
+    size_bytes: int
+    segment_ms: int = Field(description="What is opened, and audited, at a time.")
+    segment_count: int
+
+
+class RecordingSummary(_Shape):
+    """A row of a list."""
+
+    recording_id: RecordingId
+    call_id: str = Field(description="The agent's id of the recording session.")
+    agent_id: str
+    generation: int
+    state: str
+    direction: Direction
+    started_at: Instant = Field(description="Where the audio begins.")
+    answered_at: Instant
+    ended_at: Instant
+    duration_ms: int
+    media_type: str
+    flags: tuple[str, ...]
+    participants: tuple[Participant, ...] | None = Field(description="Null unless you may see parties.")
+
+    @classmethod
+    def of(cls, listed: Listed) -> RecordingSummary:
+        """From the index and, if it may be seen, the metadata."""
+        return cls(**_summary(listed))
+
+
+class Recording(RecordingSummary):
+    """Everything about a recording but its audio."""
+
+    channels: tuple[Channel, ...]
+    gaps: tuple[Gap, ...]
+    quality: tuple[Quality, ...]
+    sip_call_id: str | None = Field(description="Null unless you may see parties.")
+    sip_session_ids: tuple[str, ...] | None = Field(description="RFC 7989. Null unless you may see parties.")
+    user_agent: str | None = Field(description="Of the SBC. Null unless you may see parties.")
+    retention_until: Instant
+    vault: Vault
+
+    @classmethod
+    def of(cls, listed: Listed) -> Recording:
+        """From the index and, if it may be seen, the metadata."""
+        entry, metadata = listed.entry, listed.metadata or {}
+        participants = [Participant.of(value) for value in metadata.get("participants", ())]
+        return cls(
+            **_summary(listed),
+            channels=tuple(
+                Channel(
+                    channel=channel.channel,
+                    label=channel.label,
+                    stream_id=channel.stream_id,
+                    participant=_at(participants, channel.participant),
+                    role=channel.role,
+                )
+                for channel in entry.channels
+            ),
+            gaps=tuple(
+                Gap(channel=gap.channel, from_ms=gap.from_ms, to_ms=gap.to_ms, cause=gap.cause) for gap in entry.gaps
+            ),
+            quality=tuple(
+                Quality(
+                    channel=quality.channel,
+                    packets=quality.packets,
+                    lost=quality.lost,
+                    duplicates=quality.duplicates,
+                    jitter_ms=quality.jitter_ms,
+                    silence_ratio=quality.silence_ratio,
+                    one_sided=quality.one_sided,
+                )
+                for quality in entry.quality
+            ),
+            sip_call_id=metadata.get("sip_call_id"),
+            sip_session_ids=metadata.get("sip_session_ids"),
+            user_agent=metadata.get("user_agent"),
+            retention_until=_instant(entry.retention_until_ms),
+            vault=Vault(
+                sha256=entry.vault_sha256,
+                size_bytes=entry.vault_size_bytes,
+                segment_ms=entry.segment_ms,
+                segment_count=entry.segment_count,
+            ),
+        )
+
+
+class RecordingPage(_Shape):
+    """A page of recordings, newest first."""
+
+    from_: Instant = Field(alias="from", description="The period that was looked at.")
+    to: Instant
+    recordings: tuple[RecordingSummary, ...]
+    next_cursor: str | None = Field(description="Ask again with it for the next page; null on the last one.")
+
+    @classmethod
+    def of(cls, page: Page) -> RecordingPage:
+        """From the use case's page."""
+        return cls.model_validate(
+            {
+                "from": _instant(page.period.from_ms),
+                "to": _instant(page.period.to_ms),
+                "recordings": tuple(RecordingSummary.of(listed) for listed in page.rows),
+                "next_cursor": page.next_cursor,
+            }
+        )
+
+
+class Evidence(_Shape):
+    """What proves a recording: `openssl dgst -sha256 -verify public_key -signature signature message`."""
+
+    manifest: str = Field(description="Base64 of the signed manifest (canonical JSON).")
+    message: str = Field(description="Base64 of the exact bytes that were signed.")
+    signature: str = Field(description="Base64 of the DER-coded ECDSA signature (P-256, SHA-256) over them.")
+    public_key: str = Field(description="PEM of the key that verifies it.")
+    key_id: str = Field(description="The name of that key.")
+
+
+class Call(_Shape):
+    """What became of a call."""
+
+    call_id: str = Field(description="The agent's id of the recording session.")
+    state: Literal["finalising", "recorded", "damaged"]
+    recording_id: RecordingId | None = Field(description="Null until there is a recording.")
+
+
+class Invitation(_Shape):
+    """What to type into the machine that is to record; shown once."""
+
+    agent_id: str
+    code: str = Field(description="One-time code: authenticates the machine to us and our signing key to the machine.")
+    expires_at: Instant
+
+    @classmethod
+    def at(cls, agent_id: AgentId, code: str, expires_at_ms: int) -> Invitation:
+        """From the use case's invitation."""
+        return cls(agent_id=agent_id, code=code, expires_at=_instant(expires_at_ms))
+
+
+class SignedEnvelope(_Shape):
+    """A signed message: `signature` is over `DUALTONE/v1/<kind>`, a NUL byte, and the payload."""
+
+    kind: str
+    key_id: str
+    payload: str = Field(description="Base64 of canonical JSON.")
+    signature: str = Field(description="Base64 of the DER-coded ECDSA signature.")
+
+
+class Enrolment(_Shape):
+    """What a new agent needs to know."""
+
+    agent_id: str
+    tenant: str
+    region: str
+    token_url: str = Field(description="Where to exchange assertions for credentials.")
+    ingest_bucket: str
+    prefix: str = Field(description="The start of every object key that the agent may put.")
+    command_queue_url: str
+    signing_public_key: str = Field(description="PEM; check it against the code, then trust nothing else.")
+    signing_key_id: str
+    ingest_key: SignedEnvelope = Field(description="Kind `ingest-key`: tenant, key_arn, public_key_der.")
+
+
+class Credentials(_Shape):
+    """Temporary AWS credentials of an agent."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expires_at: str
+    ingest_key: SignedEnvelope = Field(description="The tenant's current ingest key.")
+
+
+def _summary(listed: Listed) -> dict[str, Any]:
+    entry, metadata = listed.entry, listed.metadata
+    participants = None
+    if metadata is not None:
+        participants = tuple(Participant.of(value) for value in metadata.get("participants", ()))
+    return {
+        "recording_id": entry.recording_id,
+        "call_id": entry.call_id,
+        "agent_id": entry.agent_id,
+        "generation": entry.generation,
+        "state": entry.state,
+        "direction": entry.direction,
+        "started_at": _instant(entry.started_at_ms),
+        "answered_at": _instant(entry.answered_at_ms),
+        "ended_at": _instant(entry.ended_at_ms),
+        "duration_ms": entry.duration_ms,
+        "media_type": entry.media_type,
+        "flags": entry.flags,
+        "participants": participants,
+    }
+
+
+def _at(participants: list[Participant], index: int | None) -> Participant | None:
+    return participants[index] if index is not None and index < len(participants) else None
+
+
+def _instant(at_ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(at_ms // 1000, dt.UTC).replace(microsecond=at_ms % 1000 * 1000)
+
+
+def _ms(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else (moment - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(milliseconds=1)
