@@ -22,6 +22,12 @@ NO_TENANT: Final = TenantId("-")
 Details = Mapping[str, str | int | list[int]]
 
 
+class Work(StrEnum):
+    """What the cloud does of itself, without a person's or an agent's request."""
+
+    FINALIZE_RECORDING = "recordings:finalize"
+
+
 class Outcome(StrEnum):
     """How a verb ended, as far as the writer of the event knows."""
 
@@ -37,8 +43,8 @@ class AuditEvent:
 
     Attributes:
         tenant: In whose log it belongs; ``NO_TENANT`` if nobody was recognised.
-        who: ``person:<subject>``, ``agent:<agent id>`` or ``nobody``.
-        what: The verb.
+        who: ``person:<subject>``, ``agent:<agent id>``, ``function:<name>`` or ``nobody``.
+        what: The verb, or the cloud's own work.
         when_ms: Unix time.
         outcome: How it ended.
         origin: The address from which the request came, as the API's edge saw it.
@@ -49,7 +55,7 @@ class AuditEvent:
 
     tenant: TenantId
     who: str
-    what: Verb
+    what: Verb | Work
     when_ms: int
     outcome: Outcome
     origin: str

@@ -42,6 +42,7 @@ class Verb(StrEnum):
     INVITE_AGENT = "agents:invite"
     ENROL_AGENT = "agents:enrol"
     ISSUE_CREDENTIALS = "agents:credentials"
+    READ_PUBLIC = "public:read"
 
 
 RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
