@@ -9,10 +9,13 @@ reason, and nowhere else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
+
+from dualtone.domain.problem import MEDIA_TYPE, Problem, ProblemType
 
 Json = dict[str, Any]
 
@@ -41,24 +44,26 @@ _INTEGRATION: Final[Json] = {
     },
 }
 
-# What API Gateway answers before, or instead of, our code. UNAUTHORIZED and the rest are its names; `None` keeps the
-# status that it chose. An unknown path is by default a 403 "Missing Authentication Token": we call it what it is.
-_GATEWAY_RESPONSES: Final[dict[str, tuple[HTTPStatus | None, str]]] = {
-    "ACCESS_DENIED": (HTTPStatus.FORBIDDEN, "You may not do this"),
-    "AUTHORIZER_CONFIGURATION_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be authorised"),
-    "AUTHORIZER_FAILURE": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be authorised"),
-    "BAD_REQUEST_BODY": (HTTPStatus.BAD_REQUEST, "The body cannot be read"),
-    "BAD_REQUEST_PARAMETERS": (HTTPStatus.BAD_REQUEST, "A parameter is missing or malformed"),
-    "DEFAULT_4XX": (None, "The request was refused"),
-    "DEFAULT_5XX": (None, "The request failed"),
-    "EXPIRED_TOKEN": (HTTPStatus.UNAUTHORIZED, "The access token has expired"),
-    "INTEGRATION_FAILURE": (HTTPStatus.BAD_GATEWAY, "The request failed"),
-    "INTEGRATION_TIMEOUT": (HTTPStatus.GATEWAY_TIMEOUT, "The request took too long"),
-    "MISSING_AUTHENTICATION_TOKEN": (HTTPStatus.NOT_FOUND, "There is no such resource"),
-    "REQUEST_TOO_LARGE": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
-    "THROTTLED": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
-    "UNAUTHORIZED": (HTTPStatus.UNAUTHORIZED, "An access token is required"),
+# What API Gateway answers before, or instead of, our code, in the words that our code uses for the same. The names are
+# API Gateway's. An unknown path is to it a 403 "Missing Authentication Token": here it is what it is.
+_GATEWAY_RESPONSES: Final[dict[str, ProblemType]] = {
+    "ACCESS_DENIED": ProblemType.FORBIDDEN,
+    "API_CONFIGURATION_ERROR": ProblemType.INTERNAL,
+    "AUTHORIZER_CONFIGURATION_ERROR": ProblemType.INTERNAL,
+    "AUTHORIZER_FAILURE": ProblemType.INTERNAL,
+    "BAD_REQUEST_BODY": ProblemType.MALFORMED,
+    "BAD_REQUEST_PARAMETERS": ProblemType.MALFORMED,
+    "EXPIRED_TOKEN": ProblemType.UNAUTHENTICATED,
+    "INTEGRATION_FAILURE": ProblemType.INTERNAL,
+    "INTEGRATION_TIMEOUT": ProblemType.UNAVAILABLE,
+    "INVALID_SIGNATURE": ProblemType.UNAUTHENTICATED,
+    "MISSING_AUTHENTICATION_TOKEN": ProblemType.NOT_FOUND,
+    "REQUEST_TOO_LARGE": ProblemType.TOO_LARGE,
+    "RESOURCE_NOT_FOUND": ProblemType.NOT_FOUND,
+    "UNAUTHORIZED": ProblemType.UNAUTHENTICATED,
+    "UNSUPPORTED_MEDIA_TYPE": ProblemType.UNSUPPORTED_MEDIA_TYPE,
 }
+_INSTANCE: Final = "urn:dualtone:request:$context.requestId"
 
 
 def build(routes: Iterable[Route]) -> Json:
@@ -83,9 +88,7 @@ def build(routes: Iterable[Route]) -> Json:
     return {
         "openapi": "3.0.1",
         "info": {"title": "Dualtone", "version": "1"},
-        "x-amazon-apigateway-gateway-responses": {
-            name: _gateway_response(status, title) for name, (status, title) in _GATEWAY_RESPONSES.items()
-        },
+        "x-amazon-apigateway-gateway-responses": _gateway_responses(),
         "paths": paths,
     }
 
@@ -104,17 +107,26 @@ def _operation(route: Route) -> Json:
     return operation
 
 
-def _gateway_response(status: HTTPStatus | None, title: str) -> Json:
-    """A problem detail (RFC 9457 section 3); without a status member where only API Gateway knows the status."""
-    members = f'"type":"about:blank","title":"{title}"'
-    if status is not None:
-        members += f',"status":{status.value}'
-    members += ',"instance":"urn:dualtone:request:$context.requestId"'
-    headers = {"gatewayresponse.header.Content-Type": "'application/problem+json'"}
-    if status is HTTPStatus.UNAUTHORIZED:
-        headers["gatewayresponse.header.WWW-Authenticate"] = "'Bearer'"  # RFC 9110 section 11.6.1
-    response: Json = {} if status is None else {"statusCode": str(status.value)}
-    return response | {
-        "responseParameters": headers,
-        "responseTemplates": {"application/json": "{" + members + "}"},
+def _gateway_responses() -> Json:
+    """Problem details (RFC 9457) for all that API Gateway answers by itself."""
+    responses: Json = {}
+    for name, kind in _GATEWAY_RESPONSES.items():
+        problem = Problem(kind, None, _INSTANCE).to_json()
+        responses[name] = {"statusCode": str(kind.status.value)} | _answer(problem)
+        if kind is ProblemType.UNAUTHENTICATED:  # REQ: RFC 9110 section 11.6.1: a 401 names a challenge
+            responses[name]["responseParameters"]["gatewayresponse.header.WWW-Authenticate"] = "'Bearer'"
+    too_many = HTTPStatus.TOO_MANY_REQUESTS
+    problem = {"type": "about:blank", "title": too_many.phrase, "status": too_many.value, "instance": _INSTANCE}
+    for name in ("QUOTA_EXCEEDED", "THROTTLED"):
+        responses[name] = {"statusCode": str(too_many.value)} | _answer(problem)
+    # The rest keeps a status that only API Gateway knows, so the problem does not repeat it.
+    for name in ("DEFAULT_4XX", "DEFAULT_5XX"):
+        responses[name] = _answer({"type": "about:blank", "instance": _INSTANCE})
+    return dict(sorted(responses.items()))
+
+
+def _answer(problem: Json) -> Json:
+    return {
+        "responseParameters": {"gatewayresponse.header.Content-Type": f"'{MEDIA_TYPE}'"},
+        "responseTemplates": {"application/json": json.dumps(problem, separators=(",", ":"))},
     }

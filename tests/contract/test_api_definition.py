@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
@@ -38,6 +39,13 @@ def test_every_route_but_the_open_ones_wants_an_access_token(translated: Json) -
     for (path, method), operation in _operations(translated).items():
         expected = OPEN if Route(path, method) in OPEN_ROUTES else COGNITO
         assert operation["security"] == expected, (path, method)
+
+
+def test_the_app_and_api_gateway_agree_on_what_is_open() -> None:
+    """The app asks for a token on exactly the routes that API Gateway closes."""
+    app = importlib.import_module("app").app
+    token_free = {Route(one.path, one.method) for one in app.operations if one.access.name != "PERSON"}
+    assert token_free == OPEN_ROUTES.keys()
 
 
 def test_a_new_route_is_closed() -> None:
@@ -102,27 +110,31 @@ def test_nothing_that_is_said_is_logged(template: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "status"),
+    ("name", "status", "kind"),
     [
-        ("UNAUTHORIZED", "401"),
-        ("ACCESS_DENIED", "403"),
-        ("MISSING_AUTHENTICATION_TOKEN", "404"),
-        ("REQUEST_TOO_LARGE", "413"),
-        ("THROTTLED", "429"),
-        ("INTEGRATION_TIMEOUT", "504"),
-        ("DEFAULT_4XX", None),
-        ("DEFAULT_5XX", None),
+        ("UNAUTHORIZED", "401", "urn:dualtone:problem:unauthenticated"),
+        ("EXPIRED_TOKEN", "401", "urn:dualtone:problem:unauthenticated"),
+        ("ACCESS_DENIED", "403", "urn:dualtone:problem:forbidden"),
+        ("MISSING_AUTHENTICATION_TOKEN", "404", "urn:dualtone:problem:not-found"),
+        ("REQUEST_TOO_LARGE", "413", "urn:dualtone:problem:content-too-large"),
+        ("THROTTLED", "429", "about:blank"),
+        ("INTEGRATION_FAILURE", "500", "urn:dualtone:problem:internal"),
+        ("INTEGRATION_TIMEOUT", "503", "urn:dualtone:problem:unavailable"),
+        ("DEFAULT_4XX", None, "about:blank"),
+        ("DEFAULT_5XX", None, "about:blank"),
     ],
 )
-def test_api_gateway_too_answers_with_problem_details(translated: Json, name: str, status: str | None) -> None:
-    """REQ: RFC 9457 section 3: media type, and a status member that equals the status."""
+def test_api_gateway_too_answers_with_problem_details(
+    translated: Json, name: str, status: str | None, kind: str
+) -> None:
+    """REQ: RFC 9457 section 3.1.2: the status member, if there is one, equals the status."""
     body = translated["Resources"]["Api"]["Properties"]["Body"]
     response = body["x-amazon-apigateway-gateway-responses"][name]
     assert response.get("statusCode") == status
     headers = response["responseParameters"]
     assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
     problem = json.loads(response["responseTemplates"]["application/json"])
-    assert problem["type"] == "about:blank"
-    assert problem["title"]
+    assert problem["type"] == kind
+    assert problem["instance"] == "urn:dualtone:request:$context.requestId"
     assert problem.get("status") == (int(status) if status else None)
     assert ("gatewayresponse.header.WWW-Authenticate" in headers) == (status == "401")
