@@ -143,12 +143,21 @@ def _api(value: object) -> object:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def api_address(text: str) -> str:
+    """Checks a base address of the API that was typed elsewhere than in the file; raises MalformedInput."""
+    try:
+        return str(_api(text))
+    except ValueError as error:
+        raise MalformedInput(f"{text!r} ({error}): write {_API_HINT}") from error
+
+
 def _write(hint: str) -> dict[str, Any]:
     """What a refused key's message tells the reader to write."""
     return {"json_schema_extra": {"write": hint}}
 
 
 _ENDPOINT_HINT: Final = 'an IPv4 address and a port such as "0.0.0.0:5060" (port 0 for any free one), or "off"'
+_API_HINT: Final = 'the base address of the API such as "https://recorder.example.com" (http for 127.0.0.1 alone)'
 _DIRECTORY_HINT: Final = 'an absolute path such as "{}"'
 
 
@@ -222,9 +231,7 @@ class MediaSection(_Section):
 class UplinkSection(_Section):
     """``[uplink]``: the way to the cloud."""
 
-    api: Annotated[str, BeforeValidator(_api)] = Field(
-        **_write('the base address of the API such as "https://recorder.example.com" (http for 127.0.0.1 alone)')
-    )
+    api: Annotated[str, BeforeValidator(_api)] = Field(**_write(_API_HINT))
     threads: int = Field(4, ge=1, le=32, **_write("a whole number from 1 to 32"))
 
 

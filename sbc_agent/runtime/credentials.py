@@ -20,12 +20,12 @@ import botocore.session
 import jwt
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
+from dualtone.domain.agent_assertion import GRANT_TYPE
 from dualtone.domain.errors import IntegrityError, MalformedInput, Unavailable
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.logs import Log
 
-GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _ASSERTION_LIFETIME_S: Final = 120
 _JTI_BYTES: Final = 16
 _METHOD: Final = "dualtone-token"

@@ -7,59 +7,39 @@ cloud's signing key to the agent by its fingerprint, even if the connection were
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from dualtone.domain import enrolment_code
 from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolation
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.identity import IDENTITY_FILE, AgentKey, Identity
 
-_CODE: Final = re.compile(r"DT1-([A-Z2-7]{26})-([A-Z2-7]{16})", re.IGNORECASE | re.ASCII)
-_FINGERPRINT_LENGTH: Final = 16
-
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentCode:
-    """A one-time code as typed.
-
-    Attributes:
-        text: The whole code, sent as it is.
-        fingerprint: What the cloud's signing key must hash to, upper case.
-    """
+    """A one-time code as typed, in its canonical spelling."""
 
     text: str
-    fingerprint: str
 
     @classmethod
     def parse(cls, text: str) -> EnrolmentCode:
         """Reads a code; raises MalformedInput, whose text does not hold it."""
-        text = text.strip()
-        match = _CODE.fullmatch(text)
-        if match is None:
-            raise MalformedInput(
-                "that is no enrolment code: it has the form DT1-26 characters-16 characters, letters and 2 to 7; "
-                "copy it whole from the answer of POST /v1/agents"
-            )
-        return cls(text, match[2].upper())
+        try:
+            return cls(enrolment_code.parse(text))
+        except MalformedInput as error:
+            raise MalformedInput(f"{error}; copy it whole from the answer of POST /v1/agents") from error
 
     def check(self, signing_public_key_der: bytes) -> None:
         """Checks that the cloud's key is the one that the code was made for; raises IntegrityError."""
-        if not hmac.compare_digest(fingerprint(signing_public_key_der), self.fingerprint):
+        expected = self.text.rpartition("-")[2]
+        if not hmac.compare_digest(enrolment_code.fingerprint(signing_public_key_der), expected):
             raise IntegrityError(
                 "the cloud that answered is not the one that issued the code: its signing key has another fingerprint; "
                 "check uplink.api, and ask the administrator if it is right"
             )
-
-
-def fingerprint(signing_public_key_der: bytes) -> str:
-    """The first 80 bits of SHA-256 of a public key, in base 32."""
-    return base64.b32encode(hashlib.sha256(signing_public_key_der).digest()).decode("ascii")[:_FINGERPRINT_LENGTH]
 
 
 def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir: Path, replace: bool) -> Identity:

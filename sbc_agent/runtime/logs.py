@@ -33,6 +33,12 @@ WITHHELD: Final = "withheld"
 _SALT_BYTES: Final = 32
 
 
+class OwnWords(str):
+    """A sentence that this program made of its own words, settings and paths: nothing in it came with a call."""
+
+    __slots__ = ()
+
+
 def _pattern(expression: str) -> Callable[[object], bool]:
     compiled = re.compile(expression, re.ASCII)
     return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
@@ -91,7 +97,8 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "pid": _number(2**22),
     "status": _number(699),
     "exit": lambda value: isinstance(value, int) and -64 <= value <= 255,  # noqa: PLR2004 - signals and exit codes
-    "signature": lambda value: isinstance(value, bool),
+    # words that the program wrote about this machine
+    "message": lambda value: isinstance(value, OwnWords),
 }
 
 

@@ -70,7 +70,7 @@ def test_no_number_passes_through_any_field_of_any_function(
 ) -> None:
     """Whatever field and whatever function a phone number is given to, it does not reach the line."""
     write = getattr(log, level)
-    for field in [*logs.FIELDS, "message", "caller", "aor"]:
+    for field in [*logs.FIELDS, "caller", "aor"]:
         if field not in FIGURES or isinstance(number, str):
             write("event", **{field: number})
             write("event", **{field: [number]})
@@ -126,6 +126,22 @@ def test_a_reference_passes_its_field(log: Log, stream: io.StringIO) -> None:
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert first["sip"] == log.reference("a@b")
     assert second["sip"] == logs.WITHHELD
+
+
+def test_the_programs_own_words_pass(log: Log, stream: io.StringIO) -> None:
+    """What preflight advises is told in full; a plain text in its place is not."""
+    log.warning("preflight", message=logs.OwnWords("make room"))
+    log.warning("preflight", message="make room")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["message"], second["message"]) == ("make room", logs.WITHHELD)
+
+
+def test_alarms_are_counted(log: Log) -> None:
+    """Events at level error are counted by name, whatever the level that is written."""
+    log.error("uplink_refused")
+    log.failure("uplink_refused", ValueError())
+    log.warning("uplink_down")
+    assert log.alarms == {"uplink_refused": 2}
 
 
 def test_levels_below_the_chosen_one_are_silent(stream: io.StringIO) -> None:

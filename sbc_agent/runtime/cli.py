@@ -1,0 +1,250 @@
+"""The command ``dualtone-agent``.
+
+What a user can get wrong is said in a line or two on standard error, never as a stack trace. Exit status: 0 done; 1
+what was asked for did not succeed; 2 wrong usage or settings; 70 a defect of the program, told by class and place
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from dualtone.domain.errors import DualtoneError, MalformedInput
+from sbc_agent.runtime import config as settings
+from sbc_agent.runtime.config import ConfigError, Endpoint
+from sbc_agent.runtime.version import version
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+DEFECT: Final = 70
+INTERRUPTED: Final = 130
+
+DEFAULT_CONFIG: Final = Path("/etc/dualtone/agent.toml")
+_SIP_PORT: Final = 5060
+_MAX_PORT: Final = 65_535
+_MAX_NAME: Final = 64
+
+# Numbers that Ofcom keeps for drama: nobody answers them.
+_CALLER: Final = "+442079460101"
+_CALLEE: Final = "+442079460102"
+
+_EXIT_STATUS: Final = (
+    "exit status: 0 done; 1 what was asked for did not succeed; 2 wrong usage or settings; 70 a defect of the program"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    act: Callable[[argparse.Namespace], int] = options.act
+    try:
+        return act(options)
+    except ConfigError as error:
+        return _say(USAGE, *error.problems)
+    except DualtoneError as error:
+        return _say(FAILED, str(error))
+    except BrokenPipeError:
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no text of an error may reach the terminal
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+        return _say(DEFECT, f"a defect: {type(error).__name__} at {places}; please report this line")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sbc_agent.runtime import process  # noqa: PLC0415 - AWS and numpy are loaded by this command alone
+
+    return process.run(settings.load(options.config), check_only=options.check)
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    from sbc_agent.runtime.cloud_api import CloudApi  # noqa: PLC0415
+    from sbc_agent.runtime.enrolment import EnrolmentCode, enrol  # noqa: PLC0415
+
+    config = settings.load(options.config)
+    code = EnrolmentCode.parse(sys.stdin.readline() if options.code == "-" else options.code)
+    identity = enrol(
+        CloudApi(),
+        base=options.api or config.uplink.api,
+        code=code,
+        name=options.name,
+        state_dir=config.agent.state_dir,
+        replace=options.replace,
+    )
+    _print(f"enrolled as {identity.agent} of tenant {identity.tenant}; start the agent with dualtone-agent run")
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from sbc_agent.runtime import status  # noqa: PLC0415
+
+    report = status.ask(settings.load(options.config).agent.state_dir)
+    _print(json.dumps(report) if options.json else status.describe(report))
+    return DONE
+
+
+def _call(options: argparse.Namespace) -> int:
+    from sbc_agent.runtime import load_call  # noqa: PLC0415
+
+    plan = load_call.CallPlan(
+        target=options.target,
+        transport=options.transport,
+        caller_wav=options.caller_wav,
+        callee_wav=options.callee_wav,
+        caller=options.caller,
+        callee=options.callee,
+        caller_name=options.caller_name,
+        callee_name=options.callee_name,
+        duration_s=options.duration,
+        loop=options.loop,
+        calls=options.calls,
+        parallel=options.parallel,
+        json=options.json,
+    )
+    return DONE if asyncio.run(load_call.run(plan, _print)) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dualtone-agent",
+        description="The Dualtone agent: records the calls that an SBC sends by SIPREC, sealed before any disk.",
+        epilog=_EXIT_STATUS,
+    )
+    parser.add_argument("--version", action="version", version=f"dualtone-agent {version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|call")
+
+    run = commands.add_parser(
+        "run",
+        help="record calls until told to stop",
+        description="Records calls. When ready, prints one JSON line on standard output that says where; logs go to "
+        "standard error as JSON lines. SIGTERM and SIGINT let calls be written and uploaded, then end it.",
+        epilog=_EXIT_STATUS,
+    )
+    _add_config(run)
+    run.add_argument("--check", action="store_true", help="only check settings and machine, then exit")
+    run.set_defaults(act=_run)
+
+    enrol = commands.add_parser(
+        "enrol",
+        help="make this machine an agent of a tenant",
+        description="Makes a key on this machine and exchanges a one-time code for an identity. The code comes from "
+        "POST /v1/agents; it also proves that the cloud that answers is the right one.",
+        epilog=_EXIT_STATUS,
+    )
+    _add_config(enrol)
+    enrol.add_argument(
+        "--code", required=True, metavar="CODE", help='the one-time code, or "-" to read it from standard input'
+    )
+    enrol.add_argument("--api", type=_api, metavar="URL", help="base address of the API (default: uplink.api)")
+    enrol.add_argument(
+        "--name", type=_name, default=socket.gethostname()[:_MAX_NAME], help="what people call this agent"
+    )
+    enrol.add_argument("--replace", action="store_true", help="give up an earlier identity of this machine")
+    enrol.set_defaults(act=_enrol)
+
+    status = commands.add_parser(
+        "status",
+        help="what a running agent is doing",
+        description="Asks a running agent for its calls, packets, spool, uplink and alarms.",
+        epilog=_EXIT_STATUS,
+    )
+    _add_config(status)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(act=_status)
+
+    call = commands.add_parser(
+        "call",
+        help="place a SIPREC test call at a recorder",
+        description="Plays an SBC: places a SIPREC call at a recorder and speaks a WAV file for each side, live. "
+        "WAV files are 16-bit mono with 8000 or 16000 Hz.",
+        epilog=f"With --calls above 1, --json prints an object for each call and one that sums up. {_EXIT_STATUS}",
+    )
+    call.add_argument("--target", required=True, type=_target, metavar="HOST[:PORT]", help="the recorder (port: 5060)")
+    call.add_argument("--transport", choices=("udp", "tcp"), default="udp", help="for SIP (default: udp)")
+    call.add_argument("--caller-wav", required=True, type=Path, metavar="WAV", help="what the caller says")
+    call.add_argument("--callee-wav", required=True, type=Path, metavar="WAV", help="what the callee says")
+    call.add_argument("--caller", default=_CALLER, metavar="NUMBER", help=f"number or URI (default: {_CALLER})")
+    call.add_argument("--callee", default=_CALLEE, metavar="NUMBER", help=f"number or URI (default: {_CALLEE})")
+    call.add_argument("--caller-name", default="Caller", metavar="NAME", help="display name")
+    call.add_argument("--callee-name", default="Callee", metavar="NAME", help="display name")
+    call.add_argument(
+        "--duration", type=_seconds, metavar="S", help="length in seconds, cut to 20 ms (default: the longer WAV)"
+    )
+    call.add_argument("--loop", action="store_true", help="repeat a WAV that is shorter than the call")
+    call.add_argument("--calls", type=_count, default=1, metavar="N", help="how many calls (default: 1)")
+    call.add_argument("--parallel", type=_count, default=1, metavar="M", help="how many at once (default: 1)")
+    call.add_argument("--json", action="store_true", help="print results as JSON")
+    call.set_defaults(act=_call)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"settings (default: {DEFAULT_CONFIG})"
+    )
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _say(status: int, *lines: str) -> int:
+    for line in lines:
+        sys.stderr.write(f"dualtone-agent: {line}\n")
+    return status
+
+
+def _refuse(message: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(message)
+
+
+def _target(text: str) -> Endpoint:
+    host, separator, port = text.partition(":")
+    if not host or (separator and not (port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT)):
+        _refuse(f"{text!r}: write a host and a port such as 192.0.2.10:5060")
+    return Endpoint(host, int(port) if port else _SIP_PORT)
+
+
+def _api(text: str) -> str:
+    try:
+        return settings.api_address(text)
+    except MalformedInput as error:
+        _refuse(str(error))
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= _MAX_NAME or not text.isprintable():
+        _refuse(f"a name has 1 to {_MAX_NAME} printable characters")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.02 <= value <= 86_400:  # noqa: PLR2004 - a packet to a day
+        _refuse(f"{text!r}: write a number of seconds from 0.02 to 86400")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 100_000):  # noqa: PLR2004 - enough for any load test
+        _refuse(f"{text!r}: write a whole number from 1 to 100000")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
