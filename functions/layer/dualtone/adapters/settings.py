@@ -1,4 +1,4 @@
-"""What the template tells every function through its environment (``Globals`` in template.yaml)."""
+"""What a function's environment tells it: names and ARNs of the deployment's resources. No secret among them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """The deployment's resources, by name, ARN or URL.
+    """The environment of every function, as the template's globals set it (``DUALTONE_INDEX_TABLE`` and so on).
 
     Attributes:
-        public_url: Under which clients see the API, without a final slash; empty to take it from each request.
+        stage: Name of the deployment.
+        public_url: Base URL of the API; empty to take it from each request.
+        index_table: Recordings, tokens, claims, attempts.
+        keys_table: Key items.
+        directory_table: Tenants, bindings, agents.
+        audit_table: The audit outbox.
+        ingest_bucket: Uploads.
+        vault_bucket: Sealed recordings.
+        custodian_a_key: ARN of custodian A's key.
+        custodian_b_key: ARN of custodian B's key.
+        ingest_key: ARN of the RSA-4096 key to which call keys are wrapped.
+        signing_key: ARN of the P-256 key that signs recordings, receipts and ingest keys.
+        metadata_key: ARN of the key under which the months' metadata keys are wrapped.
+        hmac_key: ARN of the key of the search tokens.
+        finalize_queue_url: Where manifests are announced.
+        user_pool_id: Where people sign in.
+        agent_role_arn: What agents' credentials are made from.
+        vault_access_role_arn: What sessions at the custodians are made from.
+        reconcile_after_s: From which age on an attempt is reconciled; longer than a finaliser can run.
     """
 
-    model_config = SettingsConfigDict(env_prefix="DUALTONE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DUALTONE_", frozen=True, extra="ignore")
 
     stage: str
     public_url: str = ""
@@ -32,3 +50,4 @@ class Settings(BaseSettings):
     user_pool_id: str
     agent_role_arn: str
     vault_access_role_arn: str
+    reconcile_after_s: int = 1200

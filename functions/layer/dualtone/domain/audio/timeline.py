@@ -2,8 +2,8 @@
 
 The timeline runs from the first to the last packet of any stream, declared gaps included. Whatever no packet covers is
 silence of exactly that length: loss, discontinuous transmission, comfort noise, telephone events, hold, pause.
-Duplicates lie on each other. Memory does not grow with the call: packets are gathered for a minute, decoded at once, and given out
-as soon as nothing can come that belongs before them.
+Duplicates lie on each other. Memory does not grow with the call: packets are gathered for a minute, decoded at once,
+and given out as soon as nothing can come that belongs before them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,32 @@
+"""Wires the finaliser: the one use case that needs numpy and ffmpeg."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from dualtone.adapters import clock, opus_encoder, wiring
+from dualtone.adapters.observability import Alarms
+from dualtone.usecases.finalize_recording import Chance, FinalizeRecording, KeyArns
+from dualtone.usecases.open_call import OpenCall
+from dualtone.usecases.render_audio import RenderAudio
+
+
+@cache
+def finalizer() -> FinalizeRecording:
+    """The finaliser, made on first use."""
+    settings = wiring.settings()
+    return FinalizeRecording(
+        uploads=wiring.ingest_store(),
+        directory=wiring.directory(),
+        open_call=OpenCall(wiring.ingest_store(), wiring.kms()),
+        render=RenderAudio(opus_encoder.started),
+        custody=wiring.vault_access().custody,
+        signer=wiring.signer(),
+        metadata=wiring.metadata_store(),
+        tokens=wiring.tokens(),
+        index=wiring.recording_index(),
+        commit=wiring.commit_recording(),
+        alarms=Alarms(),
+        keys=KeyArns(settings.ingest_key, settings.custodian_a_key, settings.custodian_b_key),
+        chance=Chance(clock.now_ms, clock.random_bytes),
+    )

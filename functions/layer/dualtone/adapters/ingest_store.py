@@ -1,0 +1,54 @@
+"""The ingest bucket: what agents uploaded and nobody has taken over yet. It is not versioned: deleted is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from dualtone.adapters.aws_errors import translated
+from dualtone.domain.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_BATCH: Final = 1000
+
+
+class IngestStore:
+    """Reads and deletes uploads."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        """Takes the client and the bucket's name."""
+        self._client = client
+        self._bucket = bucket
+
+    def get(self, key: str) -> bytes:
+        """Reads an object.
+
+        Raises:
+            NotFound: If there is none.
+            PolicyViolation: If the bucket refuses.
+            Unavailable: If S3 does not answer.
+        """
+        with translated("reading an upload"):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            with answer["Body"] as body:
+                return body.read()
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Deletes objects, the last one last; one that is gone already is fine.
+
+        Raises:
+            PolicyViolation: If the bucket refuses.
+            Unavailable: If S3 does not answer.
+        """
+        *others, last = keys
+        with translated("deleting an upload"):
+            for start in range(0, len(others), _BATCH):
+                batch = others[start : start + _BATCH]
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+                if answer.get("Errors"):
+                    raise Unavailable("deleting an upload: some objects are left")
+            self._client.delete_object(Bucket=self._bucket, Key=last)

@@ -1,0 +1,65 @@
+"""Logs and metrics of the functions: ids, counts and kinds of errors. Never a number, a name, audio, or a payload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from aws_lambda_powertools import Logger, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+
+from dualtone.domain.call_files import IngestKey
+from dualtone.domain.commit_attempt import Attempt
+from dualtone.domain.errors import DualtoneError
+from dualtone.domain.ids import RecordingId
+
+NAMESPACE: Final = "Dualtone"
+RECORDING_DAMAGED: Final = "RecordingDamaged"
+RECORDING_FINALIZED: Final = "RecordingFinalized"
+FINALIZE_FAILED: Final = "FinalizeFailed"
+RECONCILE_FAILED: Final = "ReconcileFailed"
+
+_MOST_DAMAGE: Final = 20
+
+
+@cache
+def logger() -> Logger:
+    """The structured log of this process."""
+    return Logger(service="dualtone")
+
+
+def count(metric: str, value: int = 1) -> None:
+    """Adds to a metric, in CloudWatch's embedded metric format on standard output."""
+    with single_metric(name=metric, unit=MetricUnit.Count, value=value, namespace=NAMESPACE) as single:
+        single.add_dimension(name="service", value="dualtone")
+
+
+def failed(metric: str, error: Exception, **ids: str) -> None:
+    """Logs what went wrong and counts it; only our own errors' texts are known to hold nothing personal."""
+    text = str(error) if isinstance(error, DualtoneError) else ""
+    logger().error(metric, extra={"error": type(error).__name__, "reason": text, **ids})
+    count(metric)
+
+
+class Alarms:
+    """Tells the people on duty, by metrics that alarms watch and by error logs that say what it is about."""
+
+    def recording_damaged(self, place: IngestKey, recording: RecordingId, damage: Sequence[str]) -> None:
+        """A recording is kept as far as it verifies, and its upload is kept as it is."""
+        logger().error(
+            RECORDING_DAMAGED,
+            extra={
+                "tenant": place.tenant,
+                "agent": place.agent,
+                "call": place.call,
+                "recording": recording,
+                "damage": list(damage[:_MOST_DAMAGE]),
+                "damage_count": len(damage),
+            },
+        )
+        count(RECORDING_DAMAGED)
+
+    def not_reconciled(self, attempt: Attempt, error: DualtoneError) -> None:
+        """An attempt could not be reconciled; the next run tries again."""
+        failed(RECONCILE_FAILED, error, attempt=attempt.attempt, recording=attempt.recording)

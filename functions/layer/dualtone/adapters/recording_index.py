@@ -1,0 +1,252 @@
+"""Writing the index: attempts, claims, and the one transaction that makes a recording.
+
+| pk                          | sk                         | what                                                |
+|-----------------------------|----------------------------|-----------------------------------------------------|
+| `<tenant>#rec#<recording>`  | `rec`                      | the recording; also in the index `by_time`          |
+| `<tenant>#rec#<recording>`  | `meta`                     | its sealed metadata                                 |
+| `<tenant>#num#<token>`      | `<started ms>#<recording>` | a number that takes part in it                      |
+| `<tenant>#sip#<token>`      | `<call>`                   | what became of a call                               |
+| `<tenant>#call#<call>`      | `gen#<nnnn>`               | the claim on a generation of a call: exactly once   |
+| `attempts#<shard>`          | `<created ms>#<attempt>`   | an attempt that has not come to its end             |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from dualtone.adapters.attribute_values import to_item
+from dualtone.adapters.audit_outbox import AuditOutbox
+from dualtone.adapters.aws_errors import translated
+from dualtone.adapters.key_store import KeyStore
+from dualtone.adapters.table import ConditionFailed, Table
+from dualtone.domain.commit_attempt import Attempt, AttemptState, Generation, Upload
+from dualtone.domain.ids import AgentId, AttemptId, CallId, RecordingId, TenantId
+from dualtone.domain.period import month_of
+from dualtone.domain.recording_entry import ChannelQuality, RecordingEntry
+from dualtone.usecases.commit_recording import Commit
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+SHARDS: Final = 4
+MOST_NUMBERS: Final = 64
+"""Numbers of one recording that are indexed: a transaction has at most 100 writes."""
+
+_FINALISING: Final = "finalising"
+
+
+class RecordingIndex:
+    """The index table, for writing."""
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str, keys: KeyStore, audit: AuditOutbox) -> None:
+        """Takes the client, the table's name, and the tables that take part in the commit."""
+        self._dynamodb = dynamodb
+        self._name = table
+        self._table = Table(dynamodb, table)
+        self._keys = keys
+        self._audit = audit
+
+    def open_attempt(self, attempt: Attempt) -> None:
+        """Writes an attempt down."""
+        self._table.put_new(_attempt_item(attempt))
+
+    def attempt(self, attempt: AttemptId, created_at_ms: int) -> Attempt | None:
+        """Reads an attempt; None if it was forgotten."""
+        item = self._table.get(*_attempt_key(attempt, created_at_ms))
+        return _attempt(item) if item else None
+
+    def attempts_before(self, before_ms: int) -> Iterator[Attempt]:
+        """Reads all attempts that began before a moment, shard by shard, the oldest first."""
+        for shard in range(SHARDS):
+            for item in self._table.partition(f"attempts#{shard}"):
+                attempt = _attempt(item)
+                if attempt.created_at_ms >= before_ms:
+                    break
+                yield attempt
+
+    def abandon(self, attempt: Attempt) -> bool:
+        """Makes an open attempt unable to commit; False if it is not open any more."""
+        pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
+        try:
+            self._table.transact(self._to_state(pk, sk, {"state": AttemptState.ABANDONED}))
+        except ConditionFailed:
+            return False
+        return True
+
+    def forget(self, attempt: Attempt) -> None:
+        """Removes an attempt."""
+        pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
+        with translated("removing an attempt"):
+            self._dynamodb.delete_item(TableName=self._name, Key=to_item({"pk": pk, "sk": sk}))
+
+    def generation(self, tenant: TenantId, call: CallId, generation: int) -> Generation | None:
+        """Reads who claimed a generation of a call; None if nobody did."""
+        item = self._table.get(f"{tenant}#call#{call}", f"gen#{generation:04d}")
+        return _generation(item) if item else None
+
+    def latest_generation(self, tenant: TenantId, call: CallId) -> Generation | None:
+        """Reads who claimed the latest generation of a call; None if nobody claimed any."""
+        items = self._table.partition(f"{tenant}#call#{call}")
+        return _generation(items[-1]) if items else None
+
+    def announce(self, tenant: TenantId, call: CallId, sip_tokens: Sequence[str]) -> None:
+        """Writes that a call is being finalised, unless its state is known already."""
+        for token in sip_tokens:
+            try:
+                self._table.put_new({"pk": f"{tenant}#sip#{token}", "sk": call, "state": _FINALISING})
+            except ConditionFailed:
+                continue
+
+    def commit(self, commit: Commit) -> bool:
+        """Does the transaction.
+
+        Returns:
+            True if this attempt made the recording; False if the generation is taken or the attempt was abandoned.
+
+        Raises:
+            Unavailable: If DynamoDB does not answer, or another transaction is in the way.
+        """
+        attempt, entry = commit.attempt, commit.entry
+        tenant = entry.tenant
+        pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
+        position = f"{entry.started_at_ms:013d}#{entry.recording_id}"
+        settled = {
+            "state": AttemptState.COMMITTED,
+            "releases": attempt.releases,
+            "vault_version_id": attempt.vault_version_id,
+            "retention_until_ms": attempt.retention_until_ms,
+        }
+        claim = {
+            "pk": f"{tenant}#call#{entry.call_id}",
+            "sk": f"gen#{entry.generation:04d}",
+            "attempt": attempt.attempt,
+            "created_at_ms": attempt.created_at_ms,
+            "recording_id": entry.recording_id,
+            "manifest_sha256": attempt.manifest_sha256,
+            "releases": attempt.releases,
+        }
+        recording = f"{tenant}#rec#{entry.recording_id}"
+        found_by: list[dict[str, object]] = [
+            {
+                "pk": f"{tenant}#num#{token}",
+                "sk": position,
+                "recording_id": entry.recording_id,
+                "duration_ms": entry.duration_ms,
+            }
+            for token in list(dict.fromkeys(commit.number_tokens))[:MOST_NUMBERS]
+        ]
+        followed_by: list[dict[str, object]] = [
+            {
+                "pk": f"{tenant}#sip#{token}",
+                "sk": entry.call_id,
+                "state": commit.call_state,
+                "recording_id": entry.recording_id,
+            }
+            for token in commit.sip_tokens
+        ]
+        try:
+            self._table.transact(
+                self._table.transact_put_new(claim),
+                self._to_state(pk, sk, settled),
+                self._keys.transact_put(tenant, entry.recording_id, commit.keys),
+                self._put({"pk": recording, "sk": "rec", **_recording(entry, position)}),
+                self._put({"pk": recording, "sk": "meta", **commit.metadata}),
+                *(self._put(item) for item in (*found_by, *followed_by)),
+                self._audit.transact_put(commit.event),
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def _to_state(self, pk: str, sk: str, changes: Mapping[str, object]) -> TransactWriteItemTypeDef:
+        return self._table.transact_update(
+            pk, sk, set_to=changes, only_if="#state = :open", values={":open": AttemptState.OPEN}
+        )
+
+    def _put(self, values: Mapping[str, object]) -> TransactWriteItemTypeDef:
+        return {"Put": {"TableName": self._name, "Item": to_item(values)}}
+
+
+def _attempt_key(attempt: AttemptId, created_at_ms: int) -> tuple[str, str]:
+    return f"attempts#{sum(attempt.encode()) % SHARDS}", f"{created_at_ms:013d}#{attempt}"
+
+
+def _attempt_item(attempt: Attempt) -> dict[str, object]:
+    pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
+    upload = attempt.upload
+    return {
+        "pk": pk,
+        "sk": sk,
+        "attempt": attempt.attempt,
+        "created_at_ms": attempt.created_at_ms,
+        "state": attempt.state,
+        "recording_id": attempt.recording,
+        "vault_key": attempt.vault_key,
+        "manifest_sha256": attempt.manifest_sha256,
+        "releases": attempt.releases,
+        "vault_version_id": attempt.vault_version_id,
+        "retention_until_ms": attempt.retention_until_ms,
+        "tenant": upload.tenant,
+        "agent_id": upload.agent,
+        "call_id": upload.call,
+        "generation": upload.generation,
+        "files": list(upload.files),
+        "parts": b"".join(map(bytes.fromhex, upload.parts)),
+    }
+
+
+def _attempt(item: Mapping[str, Any]) -> Attempt:
+    parts = item["parts"]
+    return Attempt(
+        attempt=AttemptId(item["attempt"]),
+        created_at_ms=item["created_at_ms"],
+        recording=RecordingId(item["recording_id"]),
+        vault_key=item["vault_key"],
+        upload=Upload(
+            tenant=TenantId(item["tenant"]),
+            agent=AgentId(item["agent_id"]),
+            call=CallId(item["call_id"]),
+            generation=item["generation"],
+            files=tuple(item["files"]),
+            parts=tuple(parts[start : start + 32].hex() for start in range(0, len(parts), 32)),
+        ),
+        manifest_sha256=item["manifest_sha256"],
+        state=AttemptState(item["state"]),
+        releases=item["releases"],
+        vault_version_id=item.get("vault_version_id"),
+        retention_until_ms=item.get("retention_until_ms"),
+    )
+
+
+def _generation(item: Mapping[str, Any]) -> Generation:
+    return Generation(
+        attempt=AttemptId(item["attempt"]),
+        created_at_ms=item["created_at_ms"],
+        recording=RecordingId(item["recording_id"]),
+        manifest_sha256=item["manifest_sha256"],
+        releases=item["releases"],
+    )
+
+
+def _recording(entry: RecordingEntry, position: str) -> dict[str, object]:
+    values: dict[str, object] = {name: value for name, value in asdict(entry).items() if value is not None}
+    return values | {
+        "gsi1pk": f"{entry.tenant}#{month_of(entry.started_at_ms)}",
+        "gsi1sk": position,
+        "direction": entry.direction.value,
+        "channels": [asdict(channel) for channel in entry.channels],
+        "gaps": [asdict(gap) for gap in entry.gaps],
+        "quality": [_quality(quality) for quality in entry.quality],
+        "flags": list(entry.flags),
+    }
+
+
+def _quality(quality: ChannelQuality) -> dict[str, object]:
+    return asdict(quality) | {
+        "jitter_ms": Decimal(str(quality.jitter_ms)),
+        "silence_ratio": Decimal(str(quality.silence_ratio)),
+    }

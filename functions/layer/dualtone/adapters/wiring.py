@@ -1,0 +1,183 @@
+"""Makes the real things, once a process and on first use: settings, clients, adapters, use cases.
+
+What needs numpy and ffmpeg is wired in ``finalizer``, since only one function ships them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import boto3
+
+from dualtone.adapters import clock
+from dualtone.adapters.audit_outbox import AuditOutbox
+from dualtone.adapters.command_queue import CommandQueue
+from dualtone.adapters.directory import Directory
+from dualtone.adapters.ingest_store import IngestStore
+from dualtone.adapters.key_store import KeyStore
+from dualtone.adapters.kms import Kms, KmsSigner
+from dualtone.adapters.metadata_store import MetadataStore
+from dualtone.adapters.observability import Alarms
+from dualtone.adapters.recording_index import RecordingIndex
+from dualtone.adapters.settings import Settings
+from dualtone.adapters.table import Table
+from dualtone.adapters.tokens import Tokens
+from dualtone.adapters.vault_access import VaultAccess, kms_client_maker
+from dualtone.adapters.vault_store import VaultStore
+from dualtone.usecases.commit_recording import CommitRecording
+from dualtone.usecases.reconcile_recordings import ReconcileRecordings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
+
+
+@cache
+def settings() -> Settings:
+    """The environment, read once."""
+    return Settings()
+
+
+@cache
+def dynamodb() -> DynamoDBClient:
+    """DynamoDB."""
+    return boto3.client("dynamodb")
+
+
+@cache
+def s3() -> S3Client:
+    """S3."""
+    return boto3.client("s3")
+
+
+@cache
+def sqs() -> SQSClient:
+    """SQS."""
+    return boto3.client("sqs")
+
+
+@cache
+def sts() -> STSClient:
+    """STS."""
+    return boto3.client("sts")
+
+
+@cache
+def kms() -> Kms:
+    """KMS with the function's own rights: no vault key answers them."""
+    return Kms(boto3.client("kms"))
+
+
+@cache
+def vault_access() -> VaultAccess:
+    """Sessions at the custodians."""
+    return VaultAccess(sts(), settings().vault_access_role_arn, kms_client_maker(boto3.client), clock.monotonic_s)
+
+
+@cache
+def vault_store() -> VaultStore:
+    """The vault bucket."""
+    return VaultStore(s3(), settings().vault_bucket)
+
+
+@cache
+def key_store() -> KeyStore:
+    """The keys table."""
+    return KeyStore(dynamodb(), settings().keys_table)
+
+
+@cache
+def directory() -> Directory:
+    """The directory table."""
+    return Directory(dynamodb(), settings().directory_table)
+
+
+@cache
+def audit_outbox() -> AuditOutbox:
+    """The audit outbox."""
+    return AuditOutbox(dynamodb(), settings().audit_table, clock.random_bytes)
+
+
+@cache
+def metadata_store() -> MetadataStore:
+    """Sealed metadata."""
+    return MetadataStore(
+        table=Table(dynamodb(), settings().index_table),
+        kms=kms(),
+        metadata_key=settings().metadata_key,
+        monotonic_s=clock.monotonic_s,
+        random_bytes=clock.random_bytes,
+    )
+
+
+@cache
+def tokens() -> Tokens:
+    """Search tokens."""
+    return Tokens(kms(), settings().hmac_key)
+
+
+@cache
+def signer() -> KmsSigner:
+    """The key that signs recordings and receipts."""
+    return KmsSigner(kms(), settings().signing_key)
+
+
+@cache
+def ingest_store() -> IngestStore:
+    """The ingest bucket."""
+    return IngestStore(s3(), settings().ingest_bucket)
+
+
+@cache
+def recording_index() -> RecordingIndex:
+    """The index table, for writing."""
+    return RecordingIndex(dynamodb(), settings().index_table, key_store(), audit_outbox())
+
+
+@cache
+def commit_recording() -> CommitRecording:
+    """The steps of a commit."""
+    return CommitRecording(
+        index=recording_index(),
+        vault=vault_store(),
+        ingest=ingest_store(),
+        agents=directory(),
+        queues=CommandQueue(sqs()),
+        signer=signer(),
+    )
+
+
+@cache
+def reconciler() -> ReconcileRecordings:
+    """The reconciler."""
+    return ReconcileRecordings(
+        attempts=recording_index(), vault=vault_store(), completion=commit_recording(), failures=Alarms()
+    )
+
+
+def forget() -> None:
+    """Drops everything made so far, for a process whose environment changed: the local cloud, started again."""
+    for made in (
+        settings,
+        dynamodb,
+        s3,
+        sqs,
+        sts,
+        kms,
+        vault_access,
+        vault_store,
+        key_store,
+        directory,
+        audit_outbox,
+        metadata_store,
+        tokens,
+        signer,
+        ingest_store,
+        recording_index,
+        commit_recording,
+        reconciler,
+    ):
+        made.cache_clear()

@@ -1,0 +1,159 @@
+"""What the signalling said of a call: the plaintext of a SESSION record, in which the last one wins. Pure.
+
+The agent writes it from SIP and rs-metadata (RFC 7865), which are a claim of the SBC. Reading is lenient: an unknown
+member is left alone, a missing one is empty, and only what is no JSON object at all is malformed. It holds personal
+data and is kept only sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from dualtone.domain import canonical
+from dualtone.domain.errors import MalformedInput
+from dualtone.domain.recording_entry import Role
+
+_ROLES: Final = ("caller", "callee", "unknown")
+_MOST: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A party of the call (RFC 7865 section 6.5).
+
+    Attributes:
+        participant_id: Its id in the metadata.
+        aor: Its address of record as received, empty if it had none.
+        name: Its display name, None if it had none.
+        role: What it was in the call, as far as a vendor's mark says so.
+        extensions: Vendor data about it, as received.
+    """
+
+    participant_id: str
+    aor: str = field(repr=False)
+    name: str | None = field(repr=False)
+    role: Role
+    extensions: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStream:
+    """A media stream (RFC 7865 section 6.6): SDP label, id in the metadata, and the participant who sends it."""
+
+    label: str
+    stream_id: str | None
+    participant_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallSession:
+    """A recording session as the signalling describes it.
+
+    Attributes:
+        sip_call_id: Call-ID of the recording dialog; empty if unknown.
+        user_agent: Of the SBC.
+        flags: What the agent noticed about the metadata.
+        session_ids: Ids of the communication sessions.
+        sip_session_ids: Their SIP session ids (RFC 7865 section 6.3).
+        groups: Ids of communication session groups.
+        participants: The parties.
+        streams: The streams.
+        extensions: Vendor data about the call, as received.
+    """
+
+    sip_call_id: str = field(default="", repr=False)
+    user_agent: str = ""
+    flags: tuple[str, ...] = ()
+    session_ids: tuple[str, ...] = ()
+    sip_session_ids: tuple[str, ...] = field(default=(), repr=False)
+    groups: tuple[str, ...] = ()
+    participants: tuple[Participant, ...] = ()
+    streams: tuple[SessionStream, ...] = ()
+    extensions: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def stream(self, label: str) -> SessionStream | None:
+        """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
+        return next((stream for stream in self.streams if label and stream.label == label), None)
+
+    def sender(self, label: str) -> int | None:
+        """Place among the participants of the one who sends the stream with a label; None if nobody says so."""
+        stream = self.stream(label)
+        if stream is None or stream.participant_id is None:
+            return None
+        ids = [participant.participant_id for participant in self.participants]
+        return ids.index(stream.participant_id) if stream.participant_id in ids else None
+
+    def role(self, label: str) -> Role:
+        """The role of the one who sends the stream with a label."""
+        sender = self.sender(label)
+        return "unknown" if sender is None else self.participants[sender].role
+
+
+def parse(data: bytes) -> CallSession:
+    """Reads a SESSION record.
+
+    Raises:
+        MalformedInput: If it is no JSON object.
+    """
+    value = canonical.decode(data)
+    if not isinstance(value, dict):
+        raise MalformedInput("a session record is a JSON object")
+    sessions = _objects(value.get("sessions"))
+    return CallSession(
+        sip_call_id=_text(value.get("sip_call_id")),
+        user_agent=_text(value.get("user_agent")),
+        flags=_texts(value.get("flags")),
+        session_ids=_texts([session.get("session_id") for session in sessions]),
+        sip_session_ids=_texts([session.get("sip_session_id") for session in sessions]),
+        groups=_texts([_group(group) for group in _list(value.get("groups"))]),
+        participants=tuple(map(_participant, _objects(value.get("participants")))),
+        streams=tuple(map(_stream, _objects(value.get("streams")))),
+        extensions=_object(value.get("extensions")),
+    )
+
+
+def _participant(value: Mapping[str, Any]) -> Participant:
+    role = value.get("role")
+    return Participant(
+        participant_id=_text(value.get("participant_id")),
+        aor=_text(value.get("aor")),
+        name=_optional(value.get("name")),
+        role=cast("Role", role) if role in _ROLES else "unknown",
+        extensions=_object(value.get("extensions")),
+    )
+
+
+def _stream(value: Mapping[str, Any]) -> SessionStream:
+    return SessionStream(
+        _text(value.get("label")), _optional(value.get("stream_id")), _optional(value.get("participant_id"))
+    )
+
+
+def _group(value: object) -> object:
+    return value.get("group_id") if isinstance(value, dict) else value
+
+
+def _list(value: object) -> list[object]:
+    return value[:_MOST] if isinstance(value, list) else []
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _optional(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(item for item in _list(value) if isinstance(item, str) and item)

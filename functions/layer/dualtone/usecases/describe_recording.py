@@ -1,0 +1,103 @@
+"""Describe a recording: from what the agent, the signalling and the audio say to what the index and its metadata hold.
+
+Pure. Numbers, names and Call-IDs go into the metadata, which is sealed; the index entry holds none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dualtone.domain.audio import channels
+from dualtone.domain.call_files import Manifest
+from dualtone.domain.call_session import CallSession
+from dualtone.domain.direction import Direction, Lines, Party, direction_of
+from dualtone.domain.numbers import normalise
+from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap
+from dualtone.usecases.render_audio import Rendering, heard_streams
+
+
+def metadata(session: CallSession) -> dict[str, Any]:
+    """What is sealed as the recording's metadata."""
+    return {
+        "participants": [
+            {
+                "participant_id": participant.participant_id,
+                "aor": participant.aor,
+                "name": participant.name,
+                "number": normalise(participant.aor),
+                "role": participant.role,
+                "extensions": participant.extensions,
+            }
+            for participant in session.participants
+        ],
+        "sip_call_id": session.sip_call_id,
+        "session_ids": list(session.session_ids),
+        "sip_session_ids": list(session.sip_session_ids),
+        "groups": list(session.groups),
+        "user_agent": session.user_agent,
+        "extensions": session.extensions,
+    }
+
+
+def numbers(session: CallSession) -> list[str]:
+    """The normalised numbers of the parties, each once."""
+    return sorted({number for party in session.participants if (number := normalise(party.aor)) is not None})
+
+
+def direction(session: CallSession, lines: Sequence[str]) -> Direction:
+    """Which way the call went, seen from the tenant's lines."""
+    parties = [Party(participant.role, normalise(participant.aor)) for participant in session.participants]
+    return direction_of(parties, Lines.parse(lines))
+
+
+def channel_list(manifest: Manifest, session: CallSession, rendering: Rendering) -> tuple[Channel, ...]:
+    """What is heard on each channel: one entry per stream, in the order of the channels."""
+    entries = []
+    for stream in heard_streams(manifest):
+        named = session.stream(stream.label)
+        entries.append(
+            Channel(
+                channel=rendering.channel_of[stream.stream],
+                label=stream.label,
+                stream_id=named.stream_id if named else None,
+                participant=session.sender(stream.label),
+                role=session.role(stream.label),
+            )
+        )
+    return tuple(sorted(entries, key=lambda entry: entry.channel))
+
+
+def gaps(rendering: Rendering) -> tuple[Gap, ...]:
+    """The declared and damaged spans, by channel, each once."""
+    found = [Gap(rendering.channel_of[gap.stream], gap.from_ms, gap.to_ms, gap.cause) for gap in rendering.gaps]
+    return tuple(dict.fromkeys(found))
+
+
+def quality(manifest: Manifest, rendering: Rendering) -> tuple[ChannelQuality, ...]:
+    """How well each channel arrived. Telephone events that the agent suppressed are not lost packets."""
+    counted = {counts.stream: counts for counts in manifest.statistics}
+    figures = []
+    for channel in range(channels.CHANNELS):
+        streams = [stream for stream, place in rendering.channel_of.items() if place == channel]
+        received = [rendering.reception[stream] for stream in streams]
+        packets = sum(reception.packets for reception in received)
+        suppressed = sum(counted[stream].events_suppressed for stream in streams if stream in counted)
+        figures.append(
+            ChannelQuality(
+                channel=channel,
+                packets=packets,
+                lost=max(0, sum(reception.lost for reception in received) - suppressed),
+                duplicates=sum(reception.duplicates for reception in received)
+                + sum(counted[stream].duplicates for stream in streams if stream in counted),
+                jitter_ms=round(max((reception.jitter_ms for reception in received), default=0.0), 2),
+                silence_ratio=round(rendering.silence_ratio[channel], 4),
+                one_sided=rendering.one_sided[channel],
+            )
+        )
+    return tuple(figures)
+
+
+def flags(*groups: Iterable[str]) -> tuple[str, ...]:
+    """All flags, each once, in alphabetical order."""
+    return tuple(sorted({flag for group in groups for flag in group}))

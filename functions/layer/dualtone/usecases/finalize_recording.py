@@ -1,0 +1,349 @@
+"""Finalise a recording: from the manifest in the ingest bucket to a sealed, signed, locked and indexed recording.
+
+1. Who uploaded it: an active agent of the tenant in whose place the manifest lies.
+2. Whether it was done before: then only what a crash left undone is done.
+3. Open: verify and unseal (``open_call``). Render: timeline, channels, Opus (``render_audio``).
+4. Seal: a fresh root, one leaf key a second, a signed manifest (``seal_recording``); the keys between two custodians.
+5. Commit (``commit_recording``).
+
+What does not verify is left out and declared; such a recording is flagged ``damaged`` and alarmed. It, and one whose
+codec this version cannot decode (``codec_raw``), keep their upload: nothing is deleted and the agent gets no receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from dualtone.domain import signing, vault_manifest
+from dualtone.domain.audit_event import AuditEvent, Outcome, Work
+from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
+from dualtone.domain.commit_attempt import Attempt, Upload
+from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
+from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
+from dualtone.domain.kek import NONCE_BYTES, KeyScope
+from dualtone.domain.keytree import KEY_BYTES
+from dualtone.domain.period import DAY_MS, month_of
+from dualtone.domain.recording_entry import RecordingEntry
+from dualtone.domain.signing import Signer
+from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
+from dualtone.usecases import describe_recording, seal_recording, wrap_keys
+from dualtone.usecases.commit_recording import Commit, CommitRecording, Index
+from dualtone.usecases.open_call import OpenCall, OpenedCall, Uploads
+from dualtone.usecases.render_audio import RenderAudio, Rendering
+from dualtone.usecases.seal_recording import SealedRecording
+from dualtone.usecases.wrap_keys import Custody
+
+STATE_RECORDED: Final = "recorded"
+STATE_DAMAGED: Final = "damaged"
+
+_FIRST_GENERATION: Final = 1
+_KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw"})
+
+
+class Finalized(StrEnum):
+    """What came of an event."""
+
+    RECORDED = "recorded"
+    REPEATED = "repeated"
+    """The recording existed already; what a crash had left undone is done now."""
+    NOTHING = "nothing"
+    """There is no manifest, and none was ever committed."""
+
+
+class Directory(Protocol):
+    """The directory of tenants and agents."""
+
+    def profile(self, tenant: TenantId) -> TenantProfile:
+        """Reads what is configured for a tenant; raises NotFound."""
+
+    def agent(self, tenant: TenantId, agent: AgentId) -> Agent:
+        """Reads an agent of a tenant; raises NotFound."""
+
+
+class SealMetadata(Protocol):
+    """Seals what names people."""
+
+    def seal(self, tenant: TenantId, recording: RecordingId, month: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the attributes of the metadata item."""
+
+
+class MintTokens(Protocol):
+    """Makes the tokens under which numbers and Call-IDs are found."""
+
+    def number(self, tenant: TenantId, month: str, number: str) -> str:
+        """Token of a normalised number in a month."""
+
+    def sip_call_id(self, tenant: TenantId, sip_call_id: str) -> str:
+        """Token of a SIP Call-ID."""
+
+
+class CallStates(Index, Protocol):
+    """The index table, also for telling that a call is being finalised."""
+
+    def announce(self, tenant: TenantId, call: CallId, sip_tokens: Sequence[str]) -> None:
+        """Writes that a call is being finalised, unless its state is known already."""
+
+
+class Alarms(Protocol):
+    """Tells the people on duty."""
+
+    def recording_damaged(self, place: IngestKey, recording: RecordingId, damage: Sequence[str]) -> None:
+        """A recording is kept as far as it verifies, and its upload is kept as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyArns:
+    """Keys that the deployment names.
+
+    Attributes:
+        ingest: The RSA key to which agents wrap call keys, unless the tenant has its own.
+        custodian_a: Custodian A's vault key.
+        custodian_b: Custodian B's vault key.
+    """
+
+    ingest: str
+    custodian_a: str
+    custodian_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What only the outside world has.
+
+    Attributes:
+        now_ms: Unix time.
+        random_bytes: So many random bytes.
+    """
+
+    now_ms: Callable[[], int]
+    random_bytes: Callable[[int], bytes]
+
+
+class FinalizeRecording:
+    """Finalises calls."""
+
+    def __init__(
+        self,
+        *,
+        uploads: Uploads,
+        directory: Directory,
+        open_call: OpenCall,
+        render: RenderAudio,
+        custody: Callable[[TenantId], Custody],
+        signer: Signer,
+        metadata: SealMetadata,
+        tokens: MintTokens,
+        index: CallStates,
+        commit: CommitRecording,
+        alarms: Alarms,
+        keys: KeyArns,
+        chance: Chance,
+    ) -> None:
+        """Takes the parts of the work; ``custody`` opens a tenant's session at the custodians."""
+        self._uploads = uploads
+        self._directory = directory
+        self._open_call = open_call
+        self._render = render
+        self._custody = custody
+        self._signer = signer
+        self._metadata = metadata
+        self._tokens = tokens
+        self._index = index
+        self._commit = commit
+        self._alarms = alarms
+        self._keys = keys
+        self._chance = chance
+
+    def __call__(self, key: str) -> Finalized:
+        """Finalises the call whose manifest is named; any number of times, at once or one after the other.
+
+        Args:
+            key: The manifest's key in the ingest bucket.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            IntegrityError: If the manifest is not what the agent signed.
+            MalformedInput: If it is no manifest, or not in its place.
+            NotFound: If there is no such tenant or agent.
+            PolicyViolation: If the agent is not active, or a key refuses.
+            Unavailable: If something did not answer: the event should come again.
+        """
+        place = IngestKey.parse(key)
+        if place.name != MANIFEST_NAME:
+            return Finalized.NOTHING
+        try:
+            data = self._uploads.get(key)
+        except NotFound:
+            return self._without_manifest(place)
+        agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
+        call = self._open_call.manifest(place, data, agent_key)
+        upload = Upload.of(place, call.manifest)
+        claimed = self._index.generation(place.tenant, place.call, upload.generation)
+        if claimed is not None:
+            self._commit.resume(claimed, upload, call.manifest_sha256)
+            return Finalized.REPEATED
+        if upload.generation != _FIRST_GENERATION:
+            raise PolicyViolation("a later generation of a call is not taken")
+        return self._record(call, upload, agent_key)
+
+    def _without_manifest(self, place: IngestKey) -> Finalized:
+        claimed = self._index.latest_generation(place.tenant, place.call)
+        if claimed is None:
+            return Finalized.NOTHING
+        self._commit.resume(claimed, None, None)
+        return Finalized.REPEATED
+
+    def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes) -> Finalized:
+        attempt = self._new_attempt(call, upload)
+        self._commit.begin(attempt)
+        profile = self._directory.profile(upload.tenant)
+        ingest_keys = {self._keys.ingest, profile.ingest_key_arn or self._keys.ingest}
+        rendering = self._render(call.manifest, call, self._open_call.blocks(call, agent_key, ingest_keys))
+        sip_tokens = [self._tokens.sip_call_id(upload.tenant, call.session.sip_call_id)] * bool(
+            call.session.sip_call_id
+        )
+        self._index.announce(upload.tenant, upload.call, sip_tokens)
+        if call.damage:
+            self._alarms.recording_damaged(call.place, attempt.recording, call.damage)
+        if self._commit.commit(self._prepared(call, attempt, profile, rendering, sip_tokens)):
+            return Finalized.RECORDED
+        claimed = self._index.generation(upload.tenant, upload.call, upload.generation)
+        if claimed is None:
+            raise Unavailable("the attempt was abandoned before it could commit")
+        self._commit.resume(claimed, upload, call.manifest_sha256)
+        return Finalized.REPEATED
+
+    def _new_attempt(self, call: OpenedCall, upload: Upload) -> Attempt:
+        now_ms = self._chance.now_ms()
+        attempt = AttemptId(ulid(now_ms, self._chance.random_bytes(ULID_RANDOM_BYTES)))
+        recording = recording_id(upload.tenant, upload.call)
+        return Attempt(
+            attempt=attempt,
+            created_at_ms=now_ms,
+            recording=recording,
+            vault_key=vault_manifest.object_key(upload.tenant, recording, upload.generation, attempt),
+            upload=upload,
+            manifest_sha256=call.manifest_sha256,
+        )
+
+    def _prepared(
+        self,
+        call: OpenedCall,
+        attempt: Attempt,
+        profile: TenantProfile,
+        rendering: Rendering,
+        sip_tokens: Sequence[str],
+    ) -> Commit:
+        """Seals and stores the object (step 4), and gathers what the transaction writes."""
+        tenant, session = profile.tenant, call.session
+        now_ms = self._chance.now_ms()
+        started_at_ms = rendering.started_at_us // 1000
+        month = month_of(started_at_ms)
+        sealed = seal_recording.seal(
+            rendering.header_pages,
+            rendering.pages,
+            tenant=tenant,
+            recording=attempt.recording,
+            generation=attempt.upload.generation,
+            attempt=attempt.attempt,
+            call=attempt.upload.call,
+            started_at_ms=started_at_ms,
+            created_at_ms=now_ms,
+            agent_manifest_sha256=call.manifest_sha256,
+            root=self._chance.random_bytes(KEY_BYTES),
+        )
+        version_id = self._commit.store(attempt, sealed.data, sealed.sha256)
+        entry = self._entry(call, attempt, profile, rendering, sealed, version_id)
+        return Commit(
+            attempt=replace(
+                attempt,
+                releases=not _KEEPS_UPLOAD & set(entry.flags),
+                vault_version_id=version_id,
+                retention_until_ms=entry.retention_until_ms,
+            ),
+            entry=entry,
+            metadata=self._metadata.seal(tenant, attempt.recording, month, describe_recording.metadata(session)),
+            keys=wrap_keys.wrap(
+                self._custody(tenant),
+                nodes=sealed.nodes,
+                scope=KeyScope(tenant, attempt.recording),
+                key_a=self._keys.custodian_a,
+                key_b=self._keys.custodian_b,
+                nonce=self._chance.random_bytes(NONCE_BYTES),
+                created_at_ms=now_ms,
+            ),
+            number_tokens=[
+                self._tokens.number(tenant, month, number) for number in describe_recording.numbers(session)
+            ],
+            sip_tokens=sip_tokens,
+            call_state=STATE_DAMAGED if call.damage else STATE_RECORDED,
+            event=AuditEvent(
+                tenant=tenant,
+                who=f"agent:{attempt.upload.agent}",
+                what=Work.FINALIZE_RECORDING,
+                when_ms=now_ms,
+                outcome=Outcome.GRANTED,
+                origin="cloud",
+                which=attempt.recording,
+                request_id=attempt.attempt,
+                details={"call": attempt.upload.call, "segments": sealed.segment_count, "damage": len(call.damage)},
+            ),
+        )
+
+    def _entry(
+        self,
+        call: OpenedCall,
+        attempt: Attempt,
+        profile: TenantProfile,
+        rendering: Rendering,
+        sealed: SealedRecording,
+        version_id: str,
+    ) -> RecordingEntry:
+        manifest, session = call.manifest, call.session
+        damage = {"damaged"} if call.damage else set()
+        ended_at_ms = manifest.ended_at_us // 1000
+        return RecordingEntry(
+            tenant=profile.tenant,
+            recording_id=attempt.recording,
+            call_id=attempt.upload.call,
+            agent_id=attempt.upload.agent,
+            generation=attempt.upload.generation,
+            attempt=attempt.attempt,
+            state=STATE_RECORDED,
+            started_at_ms=rendering.started_at_us // 1000,
+            answered_at_ms=manifest.answered_at_us // 1000,
+            ended_at_ms=ended_at_ms,
+            duration_ms=rendering.duration_ms,
+            direction=describe_recording.direction(session, profile.lines),
+            media_type=sealed.manifest.media_type,
+            vault_key=sealed.vault_key,
+            vault_version_id=version_id,
+            vault_sha256=sealed.sha256,
+            vault_size_bytes=len(sealed.data),
+            segment_count=sealed.segment_count,
+            segment_ms=sealed.manifest.segment_ms,
+            manifest=sealed.manifest_payload,
+            manifest_signature=self._signer.sign(signing.message(vault_manifest.KIND, sealed.manifest_payload)),
+            signing_key_arn=self._signer.key_id,
+            channels=describe_recording.channel_list(manifest, session, rendering),
+            gaps=describe_recording.gaps(rendering),
+            quality=describe_recording.quality(manifest, rendering),
+            flags=describe_recording.flags(manifest.flags, session.flags, rendering.flags, damage),
+            retention_until_ms=ended_at_ms + profile.retention_days * DAY_MS,
+        )
+
+
+def _public_key(agent: Agent) -> bytes:
+    """The key with which an active agent signs, SubjectPublicKeyInfo; raises PolicyViolation for any other agent."""
+    if agent.state is not AgentState.ACTIVE or agent.public_key_pem is None:
+        raise PolicyViolation("the agent is not active")
+    return load_pem_public_key(agent.public_key_pem.encode()).public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )

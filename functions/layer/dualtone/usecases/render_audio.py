@@ -1,0 +1,194 @@
+"""Render a call's audio: from packets to the Ogg pages of a two-channel recording, in bounded windows.
+
+Packets are laid on the timeline, streams on channels, channels measured and handed to the encoder as they become
+complete. Only the encoded pages stay in memory: 12 MB an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dualtone.domain.audio import channels, ogg
+from dualtone.domain.audio.g711 import CLOCK_HZ
+from dualtone.domain.audio.payloads import PayloadTable
+from dualtone.domain.audio.quality import Loudness
+from dualtone.domain.audio.reception import Reception
+from dualtone.domain.audio.timeline import Bounds, Timeline, Window
+from dualtone.domain.call_files import Manifest, StreamEntry
+from dualtone.domain.call_session import CallSession
+from dualtone.domain.media_record import StreamBlock
+
+
+class Encoder(Protocol):
+    """An Opus encoder at work: samples in, complete Ogg pages out."""
+
+    def write(self, samples: npt.NDArray[np.int16]) -> list[bytes]:
+        """Takes int16[n, 2]; returns the pages that are complete by now. Raises Unavailable if it fails."""
+
+    def finish(self) -> list[bytes]:
+        """Ends the stream; returns the remaining pages. Raises Unavailable if it fails."""
+
+
+StartEncoder = Callable[[], AbstractContextManager[Encoder]]
+
+
+@dataclass(frozen=True, slots=True)
+class GapOnTimeline:
+    """A span on a stream that was left out or lost, milliseconds of the recording."""
+
+    stream: int
+    from_ms: int
+    to_ms: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A recording's audio and what was measured on the way.
+
+    Attributes:
+        header_pages: OpusHead and OpusTags.
+        pages: One page a second, all of one size.
+        started_at_us: Where the timeline begins, Unix time.
+        duration_ms: How long it is.
+        channel_of: Channel of each stream that is heard.
+        reception: How each of those streams arrived.
+        silence_ratio: Of each channel.
+        one_sided: Of each channel.
+        gaps: What is silent on purpose or by damage.
+        flags: What a reader should know.
+    """
+
+    header_pages: bytes = field(repr=False)
+    pages: Sequence[bytes] = field(repr=False)
+    started_at_us: int
+    duration_ms: int
+    channel_of: dict[int, int]
+    reception: dict[int, Reception]
+    silence_ratio: tuple[float, ...]
+    one_sided: tuple[bool, ...]
+    gaps: tuple[GapOnTimeline, ...]
+    flags: frozenset[str]
+
+
+class Holes(Protocol):
+    """What the reading of a call finds out about it as it goes on; ``open_call.OpenedCall`` is one."""
+
+    @property
+    def session(self) -> CallSession:
+        """What the signalling said last."""
+
+    @property
+    def holes(self) -> Sequence[Hole]:
+        """Spans that are lost to damage."""
+
+
+class Hole(Protocol):
+    """A lost span, microseconds of Unix time."""
+
+    @property
+    def from_us(self) -> int:
+        """Where it begins."""
+
+    @property
+    def to_us(self) -> int:
+        """Where it ends."""
+
+
+MS: Final = CLOCK_HZ // 1000
+
+
+class RenderAudio:
+    """Renders calls."""
+
+    def __init__(self, start_encoder: StartEncoder) -> None:
+        """Takes what starts an encoder."""
+        self._start_encoder = start_encoder
+
+    def __call__(self, manifest: Manifest, call: Holes, parts: Iterable[Iterable[StreamBlock]]) -> Rendering:
+        """Renders one call.
+
+        The channels of the streams are decided when the first part was read, with the roles that are known by then.
+
+        Args:
+            manifest: The agent's manifest.
+            call: What the reading of the parts finds out.
+            parts: The media of each part in order; read once.
+
+        Returns:
+            The rendering.
+
+        Raises:
+            Unavailable: If the encoder fails.
+        """
+        bounds = Bounds(manifest.answered_at_us, manifest.ended_at_us)
+        streams = heard_streams(manifest)
+        declared = {
+            stream.stream: [bounds.span(gap.from_us, gap.to_us) for gap in manifest.gaps if gap.stream == stream.stream]
+            for stream in streams
+        }
+        timeline = Timeline({stream.stream: PayloadTable(stream.formats) for stream in streams}, bounds, declared)
+        loudness = Loudness(channels.CHANNELS)
+        assigned: tuple[int, ...] | None = None
+        pages: list[bytes] = []
+        with self._start_encoder() as encoder:
+
+            def play(windows: Iterable[Window]) -> None:
+                for window in windows:
+                    stereo = channels.mix(window, assigned or ())
+                    loudness.add(stereo)
+                    pages.extend(encoder.write(channels.interleave(stereo)))
+
+            for blocks in parts:
+                if assigned is None:
+                    assigned = channels.assign([call.session.role(stream.label) for stream in streams])
+                play(timeline.add(blocks))
+            assigned = assigned or channels.assign(["unknown"] * len(streams))
+            for hole in call.holes:
+                timeline.cover(*bounds.span(hole.from_us, hole.to_us))
+            play(timeline.finish())
+            pages += encoder.finish()
+        first, last = timeline.span
+        return Rendering(
+            header_pages=b"".join(page for page in pages if ogg.is_header(page)),
+            pages=ogg.equalised([page for page in pages if not ogg.is_header(page)]),
+            started_at_us=manifest.answered_at_us + first * 1_000_000 // CLOCK_HZ,
+            duration_ms=(last - first) // MS,
+            channel_of={stream.stream: channel for stream, channel in zip(streams, assigned, strict=True)},
+            reception=timeline.reception,
+            silence_ratio=loudness.silence_ratio,
+            one_sided=loudness.one_sided,
+            gaps=_gaps(manifest, call, bounds, streams, first),
+            flags=frozenset(timeline.flags | _shape(len(streams), len(manifest.streams))),
+        )
+
+
+def heard_streams(manifest: Manifest) -> list[StreamEntry]:
+    """The streams that make up the audio: those that received packets; all of a call where none did."""
+    received = {counts.stream for counts in manifest.statistics if counts.received}
+    return [stream for stream in manifest.streams if stream.stream in received] or list(manifest.streams)
+
+
+def _shape(heard: int, declared: int) -> set[str]:
+    if heard > channels.CHANNELS:
+        return {"mixed_streams"}
+    return {"single_stream"} if heard == 1 or declared == 1 else set()
+
+
+def _gaps(
+    manifest: Manifest, call: Holes, bounds: Bounds, streams: Sequence[StreamEntry], first: int
+) -> tuple[GapOnTimeline, ...]:
+    heard = [stream.stream for stream in streams]
+    spans = [(gap.stream, gap.from_us, gap.to_us, gap.cause) for gap in manifest.gaps if gap.stream in heard]
+    spans += [(stream, hole.from_us, hole.to_us, "damaged") for hole in call.holes for stream in heard]
+    placed = []
+    for stream, from_us, to_us, cause in spans:
+        start, end = bounds.span(from_us, to_us)
+        placed.append(GapOnTimeline(stream, max(0, start - first) // MS, max(0, end - first) // MS, cause))
+    return tuple(sorted(placed, key=lambda gap: (gap.from_ms, gap.stream, gap.to_ms)))
