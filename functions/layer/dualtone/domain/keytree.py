@@ -209,17 +209,14 @@ def _child(node: Node, bit: int) -> Node:
 
 
 def _expand(node: Node, depth: int, first: int, last: int) -> Iterator[bytes]:
-    """The leaf keys below a node that fall into a range, left to right."""
+    """The leaf keys below a node that fall into a range which it touches, left to right."""
     stack = [node]
     while stack:
         top = stack.pop()
-        low, high = _leaves(top, depth)
-        if high < first or low > last:
-            continue
         if top.depth == depth:
             yield top.key
         else:
-            half = (low + high) >> 1
+            half = sum(_leaves(top, depth)) >> 1
             if last > half:
                 stack.append(_child(top, 1))
             if first <= half:
