@@ -25,9 +25,10 @@ CHALICE_RUNTIME = ["chalice/__init__.py", "chalice/app.py"]
 Pins = dict[str, str]
 
 
-def _pins(path: Path) -> Pins:
-    """Name -> version of the lines that pin one."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+def pins(folder: str, name: str = "requirements.txt") -> Pins:
+    """Name -> version of the lines in a folder's requirements that pin one."""
+    text = (ROOT / folder / name).read_text(encoding="utf-8")
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
 
 
@@ -46,7 +47,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Pat
             command += ["--abi", "cp313", "--abi", "abi3", "--abi", "none"]
             command += ["--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"]
             command += ["--dest", str(target), *alone, "--requirement", f"{folder}/requirements.txt"]
-            if _pins(ROOT / folder / "requirements.txt"):
+            if pins(folder):
                 subprocess.run(command, cwd=ROOT, check=True, timeout=600)
             done[folder] = sorted(target.glob("*.whl"))
         return done[folder]
@@ -70,9 +71,8 @@ def _own_bytes(folder: str) -> int:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_zip_holds_the_versions_that_the_tests_run_with(folder: str) -> None:
     """Pinned here as in requirements/run.txt."""
-    tested = _pins(ROOT / "requirements/run.txt")
-    pinned = _pins(ROOT / folder / "requirements.txt")
-    assert pinned == {name: tested.get(name) for name in pinned}
+    tested = pins("requirements", "run.txt")
+    assert pins(folder) == {name: tested.get(name) for name in pins(folder)}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -81,7 +81,7 @@ def test_wheels_exist_and_nothing_is_missing_from_the_pins(folder: str, wheels: 
     found = {
         re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower(): wheel.name.split("-")[1] for wheel in wheels(folder)
     }
-    assert found == _pins(ROOT / folder / "requirements.txt")
+    assert found == pins(folder)
 
 
 @pytest.mark.parametrize("folder", FOLDERS[1:])
