@@ -144,6 +144,23 @@ def test_the_reconciler_runs_every_five_minutes_and_never_twice_at_once(translat
     assert function["DeadLetterConfig"]["TargetArn"] == {"Fn::GetAtt": ["ReconcileDeadLetters", "Arn"]}
 
 
+def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated: Json) -> None:
+    """An alarm on a misspelt metric is silent for ever."""
+    written = importlib.import_module("dualtone.adapters.observability")
+    names = {written.RECORDING_DAMAGED, written.FINALIZE_FAILED, written.RECONCILE_FAILED}
+    alarms = resources(translated, "AWS::CloudWatch::Alarm").values()
+    ours = [alarm for alarm in alarms if alarm["Namespace"] == written.NAMESPACE]
+    assert {alarm["MetricName"] for alarm in ours} == names
+    assert all(alarm["Dimensions"] == [{"Name": "service", "Value": "dualtone"}] for alarm in ours)
+
+
+def test_the_reconciler_leaves_running_finalisers_alone(translated: Json) -> None:
+    """An attempt is reconciled only when no finaliser can still be working on it."""
+    settings = importlib.import_module("dualtone.adapters.settings").Settings
+    timeout_s = resources(translated, "AWS::Lambda::Function")["FinalizeRecordingFunction"]["Timeout"]
+    assert settings.model_fields["reconcile_after_s"].default > timeout_s
+
+
 def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None:
     """API Gateway gives up after 29 seconds."""
     assert resources(translated, "AWS::Lambda::Function")["ApiFunction"]["Timeout"] <= 29
@@ -160,6 +177,8 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("AWS/Lambda", "Errors", "ApiFunction", id="API fails"),
         pytest.param("AWS/ApiGateway", "5XXError", "dualtone-${Stage}", id="API answers with a server error"),
         pytest.param("Dualtone", "RecordingDamaged", "dualtone", id="a recording is damaged"),
+        pytest.param("Dualtone", "FinalizeFailed", "dualtone", id="calls fail again and again"),
+        pytest.param("Dualtone", "ReconcileFailed", "dualtone", id="an attempt stays unreconciled"),
     ],
 )
 def test_an_alarm_watches(translated: Json, namespace: str, metric: str, watched: str) -> None:

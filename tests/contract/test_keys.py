@@ -60,7 +60,7 @@ KEYS: dict[str, tuple[str, str, dict[str, set[str]]]] = {
     "SigningKey": (
         "ECC_NIST_P256",
         "SIGN_VERIFY",
-        {"kms:GetPublicKey": {API, FINALISER, RECONCILER}, "kms:Sign": {API, FINALISER, RECONCILER}},
+        {"kms:GetPublicKey": {API}, "kms:Sign": {API, FINALISER, RECONCILER}},
     ),
 }
 CUSTODIANS = [("CustodianAKey", "A"), ("CustodianBKey", "B")]
@@ -202,4 +202,4 @@ def test_no_role_reaches_the_table_of_vault_keys(template: Json) -> None:
     assert "KeysTable" not in str([role.get("Policies") for role in roles.values()])
     policy = template["Resources"]["KeysTable"]["Properties"]["ResourcePolicy"]["PolicyDocument"]
     readers = [principals(one) for one in statements(policy, "Allow") if matches(one, "dynamodb:GetItem")]
-    assert readers == [{FINALISER, API}]
+    assert readers == [{API}]

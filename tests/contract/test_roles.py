@@ -40,9 +40,10 @@ def test_no_permission_is_a_wildcard(template: Json) -> None:
         pytest.param("ApiRole", "dynamodb:DeleteItem", id="the API deletes no item"),
         pytest.param("ApiRole", "dynamodb:Scan", id="the API scans nothing"),
         pytest.param("FinalizeRecordingRole", "s3:DeleteObjectVersion", id="the finaliser removes no version"),
-        pytest.param("FinalizeRecordingRole", "dynamodb:DeleteItem", id="the finaliser deletes no item"),
         pytest.param("ReconcileRecordingsRole", "s3:PutObject", id="the reconciler makes no recording"),
         pytest.param("ReconcileRecordingsRole", "dynamodb:PutItem", id="the reconciler adds no item"),
+        pytest.param("ReconcileRecordingsRole", "s3:GetObject", id="the reconciler reads no upload"),
+        pytest.param("ApiRole", "s3:GetObject", id="the API reads no version but the one committed"),
         pytest.param("AgentRole", "s3:GetObject", id="an agent reads nothing back"),
         pytest.param("AgentRole", "s3:ListBucket", id="an agent lists nothing"),
         pytest.param("AgentRole", "s3:DeleteObject", id="an agent deletes nothing"),
@@ -52,6 +53,24 @@ def test_no_permission_is_a_wildcard(template: Json) -> None:
 def test_a_role_may_not(template: Json, role: str, action: str) -> None:
     """What a role has no business doing it is not granted."""
     assert action not in _grants(template, role)
+
+
+@pytest.mark.parametrize(
+    ("role", "action"),
+    [
+        ("FinalizeRecordingRole", "dynamodb:DeleteItem"),
+        ("ReconcileRecordingsRole", "dynamodb:DeleteItem"),
+        ("ReconcileRecordingsRole", "dynamodb:Query"),
+        ("ReconcileRecordingsRole", "dynamodb:UpdateItem"),
+    ],
+)
+def test_attempts_are_all_that_is_deleted_or_reconciled(template: Json, role: str, action: str) -> None:
+    """In the index, items of recordings are beyond reach of what tidies up."""
+    (policy,) = template["Resources"][role]["Properties"]["Policies"]
+    granting = [one for one in statements(policy["PolicyDocument"], "Allow") if action in actions(one)]
+    assert [one["Condition"] for one in granting] == [
+        {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "attempts#?"}}
+    ]
 
 
 @pytest.mark.parametrize(

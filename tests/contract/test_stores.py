@@ -142,6 +142,12 @@ def test_the_index_lists_by_time(template: Json) -> None:
     assert index["Projection"] == {"ProjectionType": "ALL"}
 
 
+def test_used_assertions_are_forgotten(template: Json) -> None:
+    """The directory's time to live is the attribute that the API writes beside a used assertion."""
+    table = template["Resources"]["DirectoryTable"]["Properties"]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at_s", "Enabled": True}
+
+
 def test_the_vault_keys_leave_their_table_by_no_stream_or_replica(template: Json) -> None:
     """One region, no stream."""
     table = template["Resources"]["KeysTable"]
