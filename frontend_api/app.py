@@ -15,8 +15,7 @@ from chalicelib.api import Api
 from chalicelib.edge import Surroundings
 from chalicelib.operation import Access, Answer, Call, Operation, Source
 from dualtone import __version__
-from dualtone.adapters import api_wiring
-from dualtone.adapters.failure_metrics import FailureMetrics
+from dualtone.adapters import api_wiring, clock, observability, wiring
 from dualtone.domain.audit_event import Outcome
 from dualtone.domain.errors import MalformedInput, NotFound
 from dualtone.domain.ids import RecordingId, parse_recording_id
@@ -30,9 +29,9 @@ app = Api(
     "dualtone",
     Surroundings(
         principal_of=lambda token, now_s: api_wiring.authenticate().principal_of(token, now_s),
-        record=lambda event: api_wiring.outbox().write(event),
-        telemetry=FailureMetrics(),
-        now_ms=api_wiring.now_ms,
+        record=lambda event: wiring.audit_outbox().write(event),
+        failed=lambda error, facts: observability.failed("ApiFailed", error, **facts),
+        now_ms=clock.now_ms,
     ),
 )
 
@@ -139,7 +138,7 @@ def play_recording(call: Call) -> Answer:
         details: dict[str, int | list[int]] = {"bytes": [release.range.first, release.range.last]}
         if release.span_ms is not None:
             details["span_ms"] = list(release.span_ms)
-        api_wiring.outbox().write(
+        wiring.audit_outbox().write(
             call.facts.event(
                 Verb.PLAY_RECORDING,
                 Outcome.GRANTED,
@@ -253,7 +252,7 @@ def enrol_agent(call: Call) -> Answer:
     """The answer is the same for an unknown, a used and an expired code."""
     body: models.EnrolBody = call.parameters
     enrolment = api_wiring.enrol_agent().enrol(body.code, body.public_key, body.name, call.facts)
-    settings = api_wiring.settings()
+    settings = wiring.settings()
     return Answer(
         models.Enrolment(
             agent_id=enrolment.agent.agent_id,
@@ -317,7 +316,7 @@ def _page(page: RecordingPage) -> Answer:
 
 
 def _token_url(call: Call) -> str:
-    return (api_wiring.settings().public_url or call.request.base_url) + TOKEN_PATH
+    return (wiring.settings().public_url or call.request.base_url) + TOKEN_PATH
 
 
 def _base64(data: bytes) -> str:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,13 +30,6 @@ ON_EVERY_ANSWER: Final = {
 }
 
 
-class Telemetry(Protocol):
-    """Where failures are counted and told, without personal data."""
-
-    def request_failed(self, *, route: str, error: str, at: str, request_id: str, status: int) -> None:
-        """Counts an answer of 500 or above."""
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the edge itself needs.
@@ -44,13 +37,13 @@ class Surroundings:
     Attributes:
         principal_of: Verifies an access token at a Unix time in seconds; raises Unauthenticated.
         record: Writes one audit event; when it returns the event is durable.
-        telemetry: Counts failures.
+        failed: Counts and logs what was answered with 500 or above: the error, and facts about where it arose.
         now_ms: Unix time in milliseconds.
     """
 
     principal_of: Callable[[str, int], Principal]
     record: Callable[[AuditEvent], None]
-    telemetry: Telemetry
+    failed: Callable[[Exception, Mapping[str, str]], None]
     now_ms: Callable[[], int]
 
 
@@ -178,13 +171,10 @@ def _named_object(event: Mapping[str, Any]) -> str:
 def _tell(
     operation: Operation, error: Exception, facts: RequestFacts, status: HTTPStatus, surroundings: Surroundings
 ) -> None:
-    """Names the error's class and place, never its text: a stranger's exception may quote what it choked on."""
+    """Chalice turns errors into answers before any middleware sees them: the count of failures is kept here."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "unknown"
-    surroundings.telemetry.request_failed(
-        route=f"{operation.method} {operation.path}",
-        error=type(error).__name__,
-        at=place,
-        request_id=facts.request_id,
-        status=status.value,
+    route = f"{operation.method} {operation.path}"
+    surroundings.failed(
+        error, {"route": route, "place": place, "request_id": facts.request_id, "status": str(status.value)}
     )

@@ -8,14 +8,18 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId
 from dualtone.usecases.recording_pages import MOST_ROWS, Listed, PageRequest
 from dualtone.usecases.recording_pages import RecordingPage as Page
 
-Instant = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, with milliseconds.")]
+Instant = Annotated[
+    AwareDatetime,
+    PlainSerializer(lambda moment: moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T10:15:00.000Z"]}),
+]
 RecordingId = Annotated[str, Field(pattern="^rec_[a-z2-7]{26}$", examples=["rec_abcdefghijklmnopqrstuvwxyz"])]
 Role = Annotated[
     Literal["caller", "callee", "unknown"],
