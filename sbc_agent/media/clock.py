@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 STEP_US: Final = 2_000  # slewing moves the wall clock by 50 us in a tick; more than this is a step
+TICKS_US: Final = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +59,32 @@ class KernelTime:
     steps: int = field(default=0)
 
     def arrivals(self, stamp_us: npt.NDArray[np.int64], now_us: int, wall_offset_us: int) -> npt.NDArray[np.int64]:
-        """Maps the stamps of one tick's packets.
+        """Maps the stamps of packets.
 
         Where the wall clock stepped since the last tick, a packet was stamped before or after the step: the offset is
-        taken under which it arrived since the last tick. What fits under neither arrived, at the latest, now.
+        taken under which it arrived about now.
 
         Args:
             stamp_us: CLOCK_REALTIME in microseconds, int64[n].
-            now_us: The agent's time, taken after the packets were received.
-            wall_offset_us: Wall clock minus agent's clock, measured now.
+            now_us: The agent's time now.
+            wall_offset_us: Wall clock minus agent's clock now.
 
         Returns:
-            The agent's time of each arrival in microseconds, int64[n]; never later than ``now_us``.
+            The agent's time of each arrival in microseconds, int64[n].
         """
         arrival = stamp_us - wall_offset_us
         if abs(wall_offset_us - self.wall_offset_us) > STEP_US:
             self.steps += 1
             other = stamp_us - self.wall_offset_us
-            fits = (arrival >= self.last_tick_us - STEP_US) & (arrival <= now_us + STEP_US)
-            other_fits = (other >= self.last_tick_us - STEP_US) & (other <= now_us + STEP_US)
-            arrival = np.where(~fits & other_fits, other, arrival)
-        return np.minimum(arrival, now_us)
+            arrival = np.where(self._plausible(other, now_us) & ~self._plausible(arrival, now_us), other, arrival)
+        return arrival
+
+    def _plausible(self, arrival_us: npt.NDArray[np.int64], now_us: int) -> npt.NDArray[np.bool_]:
+        """Sockets are drained every few ticks, and packets still come while they are."""
+        plausible: npt.NDArray[np.bool_] = (arrival_us > self.last_tick_us - TICKS_US) & (
+            arrival_us < now_us + TICKS_US
+        )
+        return plausible
 
     def advance(self, now_us: int, wall_offset_us: int) -> None:
         """Ends a tick."""

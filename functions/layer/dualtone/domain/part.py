@@ -132,7 +132,13 @@ def encode_header(header: PartHeader) -> bytes:
 
 
 def seal(
-    aead: AESGCM, call: CallId, epoch: int, record_type: RecordType, stream_set: int, sequence: int, plaintext: bytes
+    aead: AESGCM,
+    call: CallId,
+    epoch: int,
+    record_type: RecordType,
+    stream_set: int,
+    sequence: int,
+    plaintext: bytes | memoryview,
 ) -> bytes:
     """Seals one record.
 

@@ -1,0 +1,321 @@
+"""From sockets to rings: every packet of a drain is judged, counted, and stored or dropped.
+
+Packets that continue their stream, nearly all, are handled as columns over all streams. What is out of the ordinary (the
+first of a source, another SSRC, a jump, a packet too large for its slot) is handled one by one, after the ordinary ones
+of the same drain. No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sbc_agent.media import rtp
+from sbc_agent.media.receive import Received
+from sbc_agent.media.ring import MARGIN, WIDEST_PACKET, Int64s, Outcome, Packets, Ring
+from sbc_agent.media.sources import SourceLock
+
+FOREVER: Final = 1 << 62
+_PAYLOAD_TYPES: Final = 128
+_KEEP, _UNKNOWN, _EVENT, _RTCP = 0, 1, 2, 3
+_FIRST_DYNAMIC: Final = 96  # RFC 3551 section 6: below, the type alone says the codec
+_RTCP_TYPES: Final = slice(64, 96)  # RFC 5761 section 4: RTCP multiplexed onto the RTP port looks like these
+_DROPOUT: Final = 3_000  # RFC 3550 appendix A.1: a larger jump is a restart of the sender
+_ROUNDS: Final = 2
+_ROW_LIFT_BITS: Final = 44
+EVENT_CODECS: Final = frozenset({"TELEPHONE-EVENT", "TONE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What happened to each row's packets, int64[rows] each.
+
+    Attributes:
+        stored: Kept in the ring, each once.
+        duplicates: Copies of packets that were kept.
+        reordered: Kept although a later one had come before.
+        late: Came after their turn to leave.
+        foreign_source: Of another sender than the locked one.
+        events_suppressed: Telephone events: never stored.
+        malformed: No RTP, RTCP, or of a payload type that nothing explains.
+        dropped: Came while nothing is to be kept: inactive, before the answer, after the end.
+        overflowed: Found no room in the ring.
+    """
+
+    stored: Int64s
+    duplicates: Int64s
+    reordered: Int64s
+    late: Int64s
+    foreign_source: Int64s
+    events_suppressed: Int64s
+    malformed: Int64s
+    dropped: Int64s
+    overflowed: Int64s
+
+    @classmethod
+    def zeros(cls, rows: int) -> Counters:
+        """No packets yet."""
+        return cls(*(np.zeros(rows, np.int64) for _ in fields(cls)))
+
+    def of(self, row: int) -> dict[str, int]:
+        """One row's counters by name."""
+        return {one.name: int(getattr(self, one.name)[row]) for one in fields(self)}
+
+    def clear(self, row: int) -> None:
+        """Starts a row again from zero."""
+        for one in fields(self):
+            getattr(self, one.name)[row] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """How sequence numbers of an SSRC become extended ones; ``bias`` is their difference modulo 2**16, 0 for none yet."""
+
+    ssrc: int
+    highest: int
+    bias: int
+
+    def extended(self, sequence: int) -> int:
+        """The number nearest to the highest one."""
+        return self.highest + (sequence - (self.highest - self.bias) + 0x8000 & 0xFFFF) - 0x8000
+
+    def overtaken(self, sequence: int) -> bool:
+        """Whether a packet may be one of the last before another SSRC took over: there are numbers left for those."""
+        return -_DROPOUT < self.extended(sequence) - self.highest <= MARGIN // 2
+
+
+class Intake:
+    """Judges packets for all rows.
+
+    Args:
+        rows: How many streams at once.
+        ring: Where packets go.
+    """
+
+    def __init__(self, rows: int, ring: Ring) -> None:
+        self.ring = ring
+        self.counters = Counters.zeros(rows)
+        self.last_us = np.zeros(rows, np.int64)
+        self.keep_from_us = np.full(rows, FOREVER, np.int64)
+        self.keep_until_us = np.full(rows, -1, np.int64)
+        self._source = np.zeros(rows, np.uint64)
+        self._ssrc = np.zeros(rows, np.uint32)
+        self._bias = np.zeros(rows, np.int64)
+        self._kinds = np.full((rows, _PAYLOAD_TYPES), _UNKNOWN, np.uint8)
+        self._locks: list[SourceLock[tuple[Packets, npt.NDArray[np.uint8]]]] = [SourceLock() for _ in range(rows)]
+        self._previous: dict[int, _Numbering] = {}
+        self._late_next: dict[int, int] = {}
+
+    def open_row(self, row: int) -> None:
+        """Prepares a row for a new stream; it keeps nothing yet."""
+        self.counters.clear(row)
+        self.last_us[row], self.keep_from_us[row], self.keep_until_us[row] = 0, FOREVER, -1
+        self._source[row] = self._ssrc[row] = self._bias[row] = 0
+        self._locks[row] = SourceLock()
+        self._previous.pop(row, None)
+        self._late_next.pop(row, None)
+        self.explain(row, ())
+
+    def explain(self, row: int, formats: Iterable[tuple[int, str]]) -> None:
+        """Says what a row's payload types mean: pairs of payload type and codec, as negotiated."""
+        kinds = self._kinds[row]
+        kinds[:] = _UNKNOWN
+        kinds[:_FIRST_DYNAMIC] = _KEEP
+        kinds[_RTCP_TYPES] = _RTCP
+        for payload_type, codec in formats:
+            kinds[payload_type] = _EVENT if codec.upper() in EVENT_CODECS else _KEEP
+
+    def expect_change(self, row: int, now_us: int) -> None:
+        """A re-INVITE was answered: the row's source may be another from now on."""
+        self._locks[row].expect_change(now_us)
+
+    def close_row(self, row: int) -> None:
+        """No packets will come any more: those that still wait for their source to be believed are foreign."""
+        self.counters.foreign_source[row] += len(self._locks[row].give_up())
+
+    def take(self, row: Int64s, received: Received, arrival_us: Int64s, buffer: npt.NDArray[np.uint8]) -> None:
+        """Takes the packets of a drain.
+
+        Args:
+            row: Each packet's stream, int64[n], ordered.
+            received: The packets.
+            arrival_us: Their arrival by the agent's clock, int64[n].
+            buffer: Where they lie.
+        """
+        headers = rtp.parse(buffer, received.offset, received.length)
+        kind = self._kinds[row, headers.payload_type]
+        inside = (arrival_us >= self.keep_from_us[row]) & (arrival_us <= self.keep_until_us[row])
+        wanted = headers.valid & inside & (kind == _KEEP)
+        source = received.source
+        packets = Packets(
+            row, row, arrival_us, headers.timestamp, headers.ssrc, headers.sequence, headers.payload_type,
+            headers.payload, headers.size,
+        )  # fmt: skip
+        if not wanted.all():
+            self._count_unwanted(row, headers, kind, inside)
+            packets, source = _select(packets, wanted), source[wanted]
+        rounds = 0
+        while packets.row.size:
+            rest = self._take_ordinary(packets, source, buffer)
+            packets, source = _select(packets, rest), source[rest]
+            single = np.ones(packets.row.size, np.bool_)
+            if rounds < _ROUNDS:
+                single[1:] = packets.row[1:] != packets.row[:-1]
+            for index in np.flatnonzero(single):
+                self._take_one(_select(packets, slice(index, index + 1)), int(source[index]), buffer)
+            packets, source = _select(packets, ~single), source[~single]
+            rounds += 1
+
+    def _take_ordinary(
+        self, packets: Packets, source: npt.NDArray[np.uint64], buffer: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.bool_]:
+        """Stores or counts the packets that continue their stream; tells which ones are left."""
+        row, ring = packets.row, self.ring
+        highest = ring.highest[row]
+        distance = (packets.sequence - (highest - self._bias[row]) + 0x8000 & 0xFFFF) - 0x8000
+        extended = highest + distance
+        slot = ring.slots(row, extended)
+        known = (source == self._source[row]) & (packets.ssrc == self._ssrc[row]) & (np.abs(distance) < _DROPOUT)
+        ordinary = known & ring.fitting(row, extended, packets.size, slot)
+        copies = known & (ring.extended[slot] == extended)
+        if copies.any():
+            copies &= ring.timestamp[slot] == packets.timestamp
+            np.add.at(self.counters.duplicates, row[copies], 1)
+        packets = _numbered(packets, extended)
+        if not ordinary.all():
+            packets, slot = _select(packets, ordinary), slot[ordinary]
+        if not _increasing(packets, ring.highest):
+            _, first = np.unique(slot, return_index=True)
+            first.sort()
+            ordinary[np.delete(np.flatnonzero(ordinary), first)] = False
+            packets, slot = _select(packets, first), slot[first]
+            np.add.at(self.counters.reordered, packets.row[_overtaken(packets, ring.highest)], 1)
+        ring.store(packets, slot, buffer)
+        np.maximum.at(ring.highest, packets.row, packets.extended)
+        np.maximum.at(self.last_us, packets.row, packets.arrival_us)
+        np.add.at(self.counters.stored, packets.row, 1)
+        return ~(ordinary | copies)
+
+    def _take_one(self, packet: Packets, source: int, buffer: npt.NDArray[np.uint8]) -> None:
+        """Judges one packet (columns of length one) that does not simply continue its stream."""
+        row, arrival_us = int(packet.row[0]), int(packet.arrival_us[0])
+        lock, last_us = self._locks[row], int(self.last_us[row])
+        self.counters.foreign_source[row] += lock.expire(last_us)
+        if source != lock.source:
+            if not lock.believes(source, arrival_us, last_us):
+                self.counters.foreign_source[row] += lock.wait(source, arrival_us, _copied(packet, buffer))
+                return
+            waited = lock.adopt(source)
+            self._source[row] = source
+            for earlier, copy in waited:
+                self._continue(row, earlier, copy)
+        self._continue(row, packet, buffer)
+
+    def _continue(self, row: int, packet: Packets, buffer: npt.NDArray[np.uint8]) -> None:
+        """Stores a packet of the locked source, under new numbers where its sender began anew."""
+        ssrc, sequence = int(packet.ssrc[0]), int(packet.sequence[0])
+        now = _Numbering(int(self._ssrc[row]), int(self.ring.highest[row]), int(self._bias[row]))
+        before = self._previous.get(row)
+        if now.bias and ssrc == now.ssrc:
+            extended = now.extended(sequence)
+            restarted = abs(extended - now.highest) >= _DROPOUT
+        elif now.bias and before is not None and ssrc == before.ssrc and before.overtaken(sequence):
+            extended, restarted = before.extended(sequence), False
+        else:
+            extended, restarted = 0, True
+        outcome = Outcome.OVERFLOW if restarted else self._offer(row, packet, extended, buffer)
+        if restarted or self._is_restart(row, packet, extended, outcome):
+            if now.bias and ssrc != now.ssrc:
+                self._previous[row] = now
+            extended = self.ring.rebase(row)
+            self._ssrc[row], self._bias[row] = ssrc, extended - sequence
+            outcome = self._offer(row, packet, extended, buffer)
+        self._count(row, extended < now.highest, outcome)
+        self.last_us[row] = max(int(self.last_us[row]), int(packet.arrival_us[0]))
+
+    def _offer(self, row: int, packet: Packets, extended: int, buffer: npt.NDArray[np.uint8]) -> Outcome:
+        return self.ring.offer(_numbered(packet, np.array([extended])), buffer)
+
+    def _is_restart(self, row: int, packet: Packets, extended: int, outcome: Outcome) -> bool:
+        """A sender that began anew within the numbers it had: its timestamps differ, or it is late twice in a row."""
+        sequence = int(packet.sequence[0])
+        if outcome is Outcome.DUPLICATE:
+            slot = int(self.ring.slots(packet.row, np.array([extended]))[0])
+            return bool(self.ring.timestamp[slot] != packet.timestamp[0])
+        if outcome is not Outcome.LATE:
+            return False
+        # RFC 3550 appendix A.1: two packets in sequence are believed.
+        expected = self._late_next.get(row)
+        self._late_next[row] = sequence + 1 & 0xFFFF
+        return expected == sequence
+
+    def _count(self, row: int, is_reordered: bool, outcome: Outcome) -> None:  # noqa: FBT001 - a fact, no option
+        counters = self.counters
+        if outcome is Outcome.STORED:
+            counters.stored[row] += 1
+            counters.reordered[row] += is_reordered
+        elif outcome is Outcome.DUPLICATE:
+            counters.duplicates[row] += 1
+        elif outcome is Outcome.LATE:
+            counters.late[row] += 1
+        else:
+            counters.overflowed[row] += 1
+
+    def _count_unwanted(
+        self, row: Int64s, headers: rtp.Headers, kind: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]
+    ) -> None:
+        well_formed = headers.valid & inside
+        # A telephone event that was not negotiated still looks like one (RFC 4733 section 2.3: four octets each).
+        event = (kind == _EVENT) | (
+            (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= 16)
+        )
+        np.add.at(self.counters.dropped, row[~inside], 1)
+        np.add.at(self.counters.events_suppressed, row[well_formed & event], 1)
+        np.add.at(self.counters.malformed, row[inside & ~(well_formed & ((kind == _KEEP) | event))], 1)
+
+
+def _select(packets: Packets, which: npt.NDArray[np.bool_] | Int64s | slice) -> Packets:
+    return Packets(*(getattr(packets, column.name)[which] for column in fields(Packets)))
+
+
+def _numbered(packets: Packets, extended: Int64s) -> Packets:
+    return Packets(
+        packets.row, extended, packets.arrival_us, packets.timestamp, packets.ssrc, packets.sequence,
+        packets.payload_type, packets.payload, packets.size,
+    )  # fmt: skip
+
+
+def _copied(packet: Packets, buffer: npt.NDArray[np.uint8]) -> tuple[Packets, npt.NDArray[np.uint8]]:
+    """A packet that outlives the receiver's buffer."""
+    offset, size = int(packet.payload[0]), min(int(packet.size[0]), WIDEST_PACKET)
+    copy = np.zeros(WIDEST_PACKET, np.uint8)
+    copy[:size] = buffer[offset : offset + size]
+    return replace(packet, payload=np.zeros(1, np.int64)), copy
+
+
+def _before(packets: Packets, highest: Int64s) -> Int64s:
+    """For packets ordered by row: the number that came before each in its stream, int64[n]."""
+    before = np.empty_like(packets.extended)
+    before[1:] = packets.extended[:-1]
+    first = np.ones(before.size, np.bool_)
+    first[1:] = packets.row[1:] != packets.row[:-1]
+    before[first] = highest[packets.row[first]]
+    return before
+
+
+def _increasing(packets: Packets, highest: Int64s) -> bool:
+    return bool((packets.extended > _before(packets, highest)).all())
+
+
+def _overtaken(packets: Packets, highest: Int64s) -> npt.NDArray[np.bool_]:
+    """Which packets came after one with a higher number (RFC 4737 section 3.3), bool[n]."""
+    lift = packets.row << _ROW_LIFT_BITS
+    reached = np.maximum.accumulate(np.maximum(packets.extended, highest[packets.row]) + lift) - lift
+    reached[1:] = np.where(packets.row[1:] == packets.row[:-1], reached[:-1], highest[packets.row[1:]])
+    reached[:1] = highest[packets.row[:1]]
+    overtaken: npt.NDArray[np.bool_] = packets.extended < reached
+    return overtaken

@@ -1,0 +1,60 @@
+"""Memory that holds speech: kept out of core dumps, and out of swap where the system allows."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import resource
+import signal
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_MLOCK_ONFAULT: Final = 1
+_libc: Final[Any] = ctypes.CDLL(None, use_errno=True)
+
+
+def array(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array of zeros in pages of its own, which no core dump shows; pages are taken when first written."""
+    kind = np.dtype(dtype)
+    count = shape if isinstance(shape, int) else math.prod(shape)
+    pages = mmap.mmap(-1, max(count * kind.itemsize, 1))
+    if hasattr(mmap, "MADV_DONTDUMP"):
+        pages.madvise(mmap.MADV_DONTDUMP)
+    return np.frombuffer(pages, kind, count).reshape(shape)
+
+
+def lock(*arrays: npt.NDArray[Any]) -> bool:
+    """Keeps arrays out of swap, page by page as they are touched.
+
+    Returns:
+        Whether the system allowed it: RLIMIT_MEMLOCK bounds what an ordinary user may lock.
+    """
+    if not hasattr(_libc, "mlock2"):
+        return False
+    return all(
+        _libc.mlock2(ctypes.c_void_p(one.ctypes.data), ctypes.c_size_t(one.nbytes), _MLOCK_ONFAULT) == 0
+        for one in arrays
+    )
+
+
+def forbid_core_dumps() -> bool:
+    """Neither a crash nor a debugger of the same user may write this process's memory out; tells whether that holds."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return bool(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+
+
+def end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent dies, so that calls are finished even then."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def raise_file_limit() -> int:
+    """Raises the soft limit of open files to the hard one; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,21 @@
+"""The numbers of an agent's opening records: they count on over all its runs, so that a missing call shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class OpeningCounter:
+    """Numbers the agent's opening records over all its runs, so that a missing call shows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = int(path.read_text(encoding="ascii")) if path.exists() else 0
+
+    def __call__(self) -> int:
+        """The next number. Kept over a crash of the process; after a power failure a number may come twice."""
+        self._last += 1
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        temporary.write_text(f"{self._last}\n", encoding="ascii")
+        temporary.rename(self._path)
+        return self._last
