@@ -146,14 +146,14 @@ class Engine:
             self._drain_all(moment, flush=command.flush)
             return
         if isinstance(command, messages.Begin):
-            self._begin(command, moment)
+            self._begin(command)
             return
         recording = self._recordings.get(command.call)
-        if recording is None or recording.call.ended_at_us is not None:
-            # SIP messages may still be heard while the ring runs empty; all else comes too late.
-            if recording is None or not isinstance(command, messages.Signalling | messages.Session):
-                self._events.append(Alarm(kind="command", call=command.call))
-                return
+        # SIP messages may still be heard while the ring runs empty; all else comes too late then.
+        may_be_over = isinstance(command, messages.Signalling | messages.Session)
+        if recording is None or (recording.call.ended_at_us is not None and not may_be_over):
+            self._events.append(Alarm(kind="command", call=command.call))
+            return
         if isinstance(command, messages.Streams):
             self._streams(recording, command, moment)
         elif isinstance(command, messages.Signalling):
@@ -202,7 +202,7 @@ class Engine:
             "clock_steps": self._kernel.steps,
         }
 
-    def _begin(self, command: messages.Begin, moment: Moment) -> None:
+    def _begin(self, command: messages.Begin) -> None:
         ports = [spec.port for spec in command.streams]
         unfit = self._draining or command.call in self._recordings or len(set(ports)) != len(ports)
         if unfit or len(ports) > len(self._free_rows) or any(not self._is_free(port) for port in ports):

@@ -1,8 +1,8 @@
 """From sockets to rings: every packet of a drain is judged, counted, and stored or dropped.
 
-Packets that continue their stream, nearly all, are handled as columns over all streams. What is out of the ordinary (the
-first of a source, another SSRC, a jump, a packet too large for its slot) is handled one by one, after the ordinary ones
-of the same drain. No clock, no I/O.
+Packets that continue their stream, nearly all, are handled as columns over all streams. What is out of the ordinary
+(the first of a source, another SSRC, a jump, a packet too large for its slot) is handled one by one, after the ordinary
+ones of the same drain. No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _RTCP_TYPES: Final = slice(64, 96)  # RFC 5761 section 4: RTCP multiplexed onto 
 _DROPOUT: Final = 3_000  # RFC 3550 appendix A.1: a larger jump is a restart of the sender
 _ROUNDS: Final = 2
 _ROW_LIFT_BITS: Final = 44
+_EVENT_BYTES: Final = 16
 EVENT_CODECS: Final = frozenset({"TELEPHONE-EVENT", "TONE"})
 
 
@@ -73,7 +74,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class _Numbering:
-    """How sequence numbers of an SSRC become extended ones; ``bias`` is their difference modulo 2**16, 0 for none yet."""
+    """How sequence numbers become extended ones: ``bias`` is their difference modulo 2**16, 0 for none yet."""
 
     ssrc: int
     highest: int
@@ -198,7 +199,8 @@ class Intake:
         np.maximum.at(ring.highest, packets.row, packets.extended)
         np.maximum.at(self.last_us, packets.row, packets.arrival_us)
         np.add.at(self.counters.stored, packets.row, 1)
-        return ~(ordinary | copies)
+        rest: npt.NDArray[np.bool_] = ~(ordinary | copies)
+        return rest
 
     def _take_one(self, packet: Packets, source: int, buffer: npt.NDArray[np.uint8]) -> None:
         """Judges one packet (columns of length one) that does not simply continue its stream."""
@@ -227,17 +229,17 @@ class Intake:
             extended, restarted = before.extended(sequence), False
         else:
             extended, restarted = 0, True
-        outcome = Outcome.OVERFLOW if restarted else self._offer(row, packet, extended, buffer)
+        outcome = Outcome.OVERFLOW if restarted else self._offer(packet, extended, buffer)
         if restarted or self._is_restart(row, packet, extended, outcome):
             if now.bias and ssrc != now.ssrc:
                 self._previous[row] = now
             extended = self.ring.rebase(row)
             self._ssrc[row], self._bias[row] = ssrc, extended - sequence
-            outcome = self._offer(row, packet, extended, buffer)
+            outcome = self._offer(packet, extended, buffer)
         self._count(row, extended < now.highest, outcome)
         self.last_us[row] = max(int(self.last_us[row]), int(packet.arrival_us[0]))
 
-    def _offer(self, row: int, packet: Packets, extended: int, buffer: npt.NDArray[np.uint8]) -> Outcome:
+    def _offer(self, packet: Packets, extended: int, buffer: npt.NDArray[np.uint8]) -> Outcome:
         return self.ring.offer(_numbered(packet, np.array([extended])), buffer)
 
     def _is_restart(self, row: int, packet: Packets, extended: int, outcome: Outcome) -> bool:
@@ -271,7 +273,7 @@ class Intake:
         well_formed = headers.valid & inside
         # A telephone event that was not negotiated still looks like one (RFC 4733 section 2.3: four octets each).
         event = (kind == _EVENT) | (
-            (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= 16)
+            (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= _EVENT_BYTES)
         )
         np.add.at(self.counters.dropped, row[~inside], 1)
         np.add.at(self.counters.events_suppressed, row[well_formed & event], 1)

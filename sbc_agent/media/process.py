@@ -1,8 +1,8 @@
 """The media process: one loop that waits for commands and ticks.
 
-It owns the media sockets, the rings and the call keys; only what is sealed leaves it. It ends when it was told to drain
-and everything is on disk: after ``Drain``, after SIGTERM, or when its parent is gone. A second SIGTERM does not wait for
-the hold-back.
+It owns the media sockets, the rings and the call keys; only what is sealed leaves it. It ends when it was told to
+drain and everything is on disk: after ``Drain``, after SIGTERM, or when its parent is gone. A second SIGTERM does not
+wait for the hold-back.
 """
 
 from __future__ import annotations

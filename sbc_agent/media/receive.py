@@ -99,14 +99,14 @@ class BatchReceiver:
         self._vectors = np.zeros((count, 2), np.uint64)
         self._vectors[:, 0] = self._start.astype(np.uint64) + np.uint64(self.buffer.ctypes.data)
         self._vectors[:, 1] = MAX_PACKET_BYTES
-        # struct mmsghdr: name, name length (4 of 8), vectors, how many, control, its length, flags (4 of 8), received (4 of 8)
+        # struct mmsghdr in words of 8 bytes: name, its length, vectors, how many, control, its length, flags, received
         self._headers = np.zeros((count, 8), np.uint64)
         self._headers[:, 0] = np.uint64(self._names.ctypes.data) + index * np.uint64(_NAME_BYTES)
         self._headers[:, 2] = np.uint64(self._vectors.ctypes.data) + index * np.uint64(16)
         self._headers[:, 3] = 1
         self._headers[:, 4] = np.uint64(self._control.ctypes.data) + index * np.uint64(_CONTROL_BYTES)
         self._reset()
-        raw = (ctypes.c_char * self._headers.nbytes).from_buffer(self._headers)
+        raw = (ctypes.c_char * self._headers.nbytes).from_buffer(self._headers.data.cast("B"))
         self._pointers = [ctypes.byref(raw, member * DEPTH * _HEADER_BYTES) for member in range(GROUP)]
         words = self._headers.view(np.uint32)
         self._flags, self._received = words[:, 12], words[:, 14]
@@ -114,7 +114,7 @@ class BatchReceiver:
         self._column = np.arange(DEPTH)
 
     def _reset(self) -> None:
-        """The kernel writes back how much of name and control it used: the same every time, so this is seldom needed."""
+        """The kernel writes back how much of name and control it used: nearly always all of it."""
         self._headers[:, 1] = _NAME_BYTES
         self._headers[:, 5] = _CONTROL_BYTES
 
@@ -151,7 +151,7 @@ class PlainReceiver:
 
     def __init__(self) -> None:
         self.buffer = memory.array((GROUP * DEPTH + 1) * SLOT_BYTES, np.uint8)
-        self._view = memoryview(self.buffer)
+        self._view = self.buffer.data
 
     def receive(self, descriptors: Sequence[int]) -> Received:
         """Takes what waits in non-blocking sockets, at most ``DEPTH`` packets of each."""

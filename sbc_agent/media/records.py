@@ -112,7 +112,7 @@ class RecordLayout:
         _typed(out, ">u2")[begins + 2] = np.diff(opens, append=first.size).astype(np.uint16)
         _typed(out, ">u8")[begins + 4] = base_us.astype(np.uint64)
 
-        view = memoryview(out)  # type: ignore[arg-type]
+        view = out.data
         totals = np.add.reduceat(packets, opens)
         return [
             Record(one, total, view[begin:end])

@@ -1,7 +1,7 @@
 """What an earlier run of the agent left behind: its calls are closed with what reached the disk.
 
-No key is needed, for records are sealed already: a torn tail is cut, the part is signed as it is, and a manifest says that
-the call ended in an error. Nothing that is whole is ever lost, nothing is deleted but a part without a single record.
+No key is needed, for records are sealed already: a torn tail is cut, the part is signed as it is, and a manifest says
+that the call ended in an error. Nothing that is whole is lost; only a part without a single record is deleted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The ring: hold-back, reordering and duplicate removal in one place, for all streams at once.
 
 Each stream has a row. A packet's extended sequence number e (which grows over wraps and SSRC changes) gives its slot,
-``e % width``; columns keep what is known of it, its payload lies in the row's bytes. A slot is taken if the e written in
-it has not left yet, so leaving is nothing but moving ``next_out`` forward: a second copy finds its own e, a packet out of
-order falls into its place, and what comes after its turn is late.
+``e % width``; columns keep what is known of it, its payload lies in the row's bytes. A slot is taken if the e written
+in it has not left yet, so leaving is nothing but moving ``next_out`` forward: a second copy finds its own e, a packet
+out of order falls into its place, and what comes after its turn is late.
 
 A row has bytes for the hold-back at 64 kbit/s and at any packet time: its slots are as large as the stream's largest
 packet, and so many. A stream that needs more moves to one of a few wide rows. No clock, no I/O; times are microseconds
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sbc_agent.media import memory
-from sbc_agent.media.rtp import windows
+from sbc_agent.media.rtp import Unsigned, windows
 
 MARGIN: Final = 64  # numbers left free below a stream's first packet, for those that were overtaken by it
 SLACK_MS: Final = 1_600  # beyond the hold-back: leaving once a second, and packets on their way in and out
@@ -61,10 +61,10 @@ class Packets:
     row: Int64s
     extended: Int64s
     arrival_us: Int64s
-    timestamp: npt.NDArray[np.uint32]
-    ssrc: npt.NDArray[np.uint32]
-    sequence: npt.NDArray[np.uint32]
-    payload_type: npt.NDArray[np.uint32]
+    timestamp: Unsigned
+    ssrc: Unsigned
+    sequence: Unsigned
+    payload_type: Unsigned
     payload: Int64s
     size: Int64s
 
@@ -131,7 +131,7 @@ class Ring:
         return slots
 
     def fitting(self, row: Int64s, extended: Int64s, size: Int64s, slot: Int64s) -> npt.NDArray[np.bool_]:
-        """Which packets ``store`` takes as they are: not late, no copy of another, into a free and large enough slot."""
+        """Which packets ``store`` takes as they are: neither late nor copies, with a free and large enough slot."""
         next_out = self.next_out[row]
         fit: npt.NDArray[np.bool_] = (
             (extended >= next_out) & (self.extended[slot] < next_out) & (size <= self._slot_bytes[row])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 HEADER_BYTES: Final = 12
+Unsigned = npt.NDArray[np.integer[Any]]  # in truth uint32
 _PLAIN: Final = 0x80  # version 2, no padding, no extension, no CSRC: nearly every packet of telephony
 
 
@@ -27,10 +28,10 @@ class Headers:
     """
 
     valid: npt.NDArray[np.bool_]
-    payload_type: npt.NDArray[np.uint32]
-    sequence: npt.NDArray[np.uint32]
-    timestamp: npt.NDArray[np.uint32]
-    ssrc: npt.NDArray[np.uint32]
+    payload_type: Unsigned
+    sequence: Unsigned
+    timestamp: Unsigned
+    ssrc: Unsigned
     payload: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
 
@@ -41,7 +42,7 @@ def windows(buffer: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.void]:
     Elements overlap; writing to several at once writes them in order.
     """
     count = max(buffer.size - size + 1, 0)
-    whole: npt.NDArray[Any] = np.ndarray((count,), f"V{size}", buffer, 0, (1,))  # type: ignore[arg-type]
+    whole: npt.NDArray[Any] = np.ndarray((count,), f"V{size}", buffer, 0, (1,))
     return whole
 
 
@@ -65,7 +66,7 @@ def parse(buffer: npt.NDArray[np.uint8], offset: npt.NDArray[np.int64], length: 
 
 def _with_options(
     buffer: npt.NDArray[np.uint8],
-    top: npt.NDArray[np.uint32],
+    top: Unsigned,
     offset: npt.NDArray[np.int64],
     length: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -50,9 +51,7 @@ class DrainGroups:
             rows, descriptors = self.of(self._descriptors)
             count = self._every * max(-(-len(descriptors) // (self._every * self._largest)), 1)
             bounds = [len(descriptors) * index // count for index in range(count + 1)]
-            self._groups = [
-                (rows[begin:end], descriptors[begin:end]) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
-            ]
+            self._groups = [(rows[begin:end], descriptors[begin:end]) for begin, end in pairwise(bounds)]
         return [group for group in self._groups[tick % self._every :: self._every] if group[1]]
 
 

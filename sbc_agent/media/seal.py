@@ -1,7 +1,7 @@
 """Keys of the agent: its own P-256 key, and one fresh AES-256-GCM key for each call, which never leaves this process.
 
-The agent can seal but not open: a call key exists in memory while the call lasts, and wrapped to the tenant's ingest key
-(RSAES_OAEP_SHA_256, RFC 8017 section 7.1) in the call's signed opening record.
+The agent can seal but not open: a call key exists in memory while the call lasts, and wrapped to the tenant's ingest
+key (RSAES_OAEP_SHA_256, RFC 8017 section 7.1) in the call's signed opening record.
 """
 
 from __future__ import annotations

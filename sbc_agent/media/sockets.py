@@ -1,8 +1,8 @@
 """The pool of UDP sockets: open before any call needs them, so that a port listens before the answer names it.
 
-RTP takes an even port, RTCP the odd one above it (RFC 3550 section 11). What RTCP says is not used: its sockets carry a
-filter that drops everything in the kernel, so that an SBC sees neither an answer nor an ICMP error. The same filter shuts
-an RTP socket after its call: SBCs go on sending after BYE, and that must not fill the buffer of the port's next call.
+RTP takes an even port, RTCP the odd one above it (RFC 3550 section 11). What RTCP says is not used: its sockets carry
+a filter that drops everything in the kernel, so that an SBC sees neither an answer nor an ICMP error. The same filter
+shuts an RTP socket after its call: SBCs go on sending after BYE, and that must not fill the buffer of the next call.
 """
 
 from __future__ import annotations
