@@ -37,7 +37,7 @@ class ApiClient:
         self._session = requests.Session()
         self._session.trust_env = False
         if token:
-            self._session.headers["Authorization"] = token
+            self._session.headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
         """GETs JSON; raises ApiProblem."""
@@ -65,7 +65,7 @@ class ApiClient:
             total = int(answer.headers["Content-Range"].rpartition("/")[2])
         return data
 
-    def request(self, method: str, path: str, **options: Any) -> requests.Response:  # noqa: ANN401 - as requests has it
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """One request, whatever the answer."""
         return self._session.request(method, self._base + path, timeout=_TIMEOUT_S, **options)
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from infra.local.gateway.authorizer import CognitoAuthorizer
 from infra.local.gateway.rest_api import RestApi
 from infra.local.gateway.server import GatewayServer
 from infra.local.moto_fixes import mended
-from infra.local.onboarding import PLANS, Tenant, onboard
+from infra.local.onboarding import PLANS, Tenant, TenantPlan, onboard
 from infra.local.pump import DEFAULT_WORKERS, Pump
 from infra.local.resources.resource import snake_case
 from infra.local.schedules import Schedules, ScheduleThread
@@ -56,6 +56,7 @@ class LocalCloud:
         parameters: values for its parameters.
         workers: most concurrent invocations from one queue.
         driven: whether queues and schedules are polled; tests that pump by hand say no.
+        tenants: whom to onboard.
 
     Attributes:
         stack: the applied template.
@@ -78,6 +79,7 @@ class LocalCloud:
         parameters: Mapping[str, str] | None = None,
         workers: int = DEFAULT_WORKERS,
         driven: bool = True,
+        tenants: Sequence[TenantPlan] = PLANS,
     ) -> None:
         self._api_port = api_port
         self._aws_port = aws_port
@@ -85,6 +87,7 @@ class LocalCloud:
         self._parameters = parameters
         self._workers = workers
         self._driven = driven
+        self._plans = tenants
         self._stack = ExitStack()
         self.tenants: dict[str, Tenant] = {}
         self.pumps: list[Pump] = []
@@ -136,8 +139,7 @@ class LocalCloud:
         _forget_caches()
         self._drive(stack)
         self._serve(server)
-        if "UserPool" in self.stack.created:
-            self.tenants = {plan.tenant: onboard(self.stack, plan) for plan in PLANS}
+        self.tenants = {plan.tenant: onboard(self.stack, plan) for plan in self._plans}
 
     def _function_environment(self) -> dict[str, str]:
         environment = {**self.functions.environment(), **_LAMBDA_ENVIRONMENT}

@@ -139,7 +139,7 @@ Dualtone {line["version"]} runs on this machine. Ctrl-C stops it.
   Logs        {Path(line["log_files"][0]).parent}
 
   Place a call:  dualtone-agent call --target {line["sip_udp"]} --caller-wav A.wav --callee-wav B.wav
-  List calls:    curl -H "Authorization: $TOKEN" {line["api"]}/v1/recordings
+  List calls:    curl -H "Authorization: Bearer $TOKEN" {line["api"]}/v1/recordings
                  TOKEN={officer}
 """
 

@@ -105,6 +105,24 @@ DELETION_WINDOW = Mend(
 )
 
 
+def _by_any_name(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def resolved(self: KmsBackend, key_id: str) -> Any:
+        return original(self, key_of(self, key_id).id)
+
+    return resolved
+
+
+ARN_ACCEPTED = Mend(
+    name="kms-arn-accepted",
+    restores="EnableKey, DisableKey and CancelKeyDeletion take a key's ARN as well as its id.",
+    documented="AWS KMS API Reference, DisableKey: KeyId",
+    patches=tuple(
+        Patch(KmsBackend, name, _by_any_name) for name in ("enable_key", "disable_key", "cancel_key_deletion")
+    ),
+)
+
+
 # ---------------------------------------------------------------- key usage
 
 
@@ -199,4 +217,4 @@ KEY_ARN = Mend(
     ),
 )
 
-MENDS = (KEY_STATE, DELETION_WINDOW, KEY_USAGE, NO_PUBLIC_HALF, KEY_ARN)
+MENDS = (KEY_STATE, DELETION_WINDOW, ARN_ACCEPTED, KEY_USAGE, NO_PUBLIC_HALF, KEY_ARN)

@@ -1,0 +1,3 @@
+"""State of one execution environment."""
+
+COUNT = 0

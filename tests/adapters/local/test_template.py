@@ -1,0 +1,238 @@
+"""template.yaml, applied to moto: what the product relies on is really there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.cloud import LocalCloud
+from infra.local.intrinsics import Created, Resolver, TemplateError, references
+from infra.local.onboarding import PLANS
+from infra.local.resources.resource import snake_case
+from infra.local.template import NOT_MODELLED, TEMPLATE, apply
+from tests.adapters.local.behaviour import refused
+from tests.adapters.local.conftest import MINI
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    """The product's own template, nothing driven."""
+    with LocalCloud(driven=False) as running:
+        yield running
+
+
+def test_buckets_are_as_the_template_says(cloud: LocalCloud) -> None:
+    """Versioning, lock, encryption, public access block, ownership, lifecycle and events."""
+    s3, ingest, vault = cloud.client("s3"), cloud.stack.ref("IngestBucket"), cloud.stack.ref("VaultBucket")
+    assert "Status" not in s3.get_bucket_versioning(Bucket=ingest)
+    assert s3.get_bucket_versioning(Bucket=vault)["Status"] == "Enabled"
+    lock = s3.get_object_lock_configuration(Bucket=vault)["ObjectLockConfiguration"]
+    assert lock["ObjectLockEnabled"] == "Enabled"
+    assert not lock.get("Rule", {}).get("DefaultRetention", {}).get("Mode")
+    for bucket in (ingest, vault):
+        assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
+        encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
+        assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        ownership = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"]
+        assert ownership == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    rules = {rule["ID"]: rule for rule in s3.get_bucket_lifecycle_configuration(Bucket=ingest)["Rules"]}
+    assert rules["expire-what-was-never-finalised"]["Expiration"] == {"Days": 14}
+    assert rules["drop-unfinished-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    notifications = s3.get_bucket_notification_configuration(Bucket=ingest)["QueueConfigurations"]
+    assert [entry["QueueArn"] for entry in notifications] == [cloud.stack.arn("FinalizeQueue")]
+    assert notifications[0]["Filter"]["Key"]["FilterRules"] == [{"Name": "suffix", "Value": "manifest.json"}]
+
+
+def test_tables_are_as_the_template_says(cloud: LocalCloud) -> None:
+    """Keys, index, recovery, deletion protection and the policy of the table of keys."""
+    dynamodb = cloud.client("dynamodb")
+    for logical_id in ("IndexTable", "KeysTable", "DirectoryTable", "AuditTable"):
+        name = cloud.stack.ref(logical_id)
+        table = dynamodb.describe_table(TableName=name)["Table"]
+        assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
+        assert table["DeletionProtectionEnabled"] is True
+        assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        backups = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+        recovery = backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"]
+        assert recovery == ("DISABLED" if logical_id == "KeysTable" else "ENABLED")
+        indexes = [index["IndexName"] for index in table.get("GlobalSecondaryIndexes", [])]
+        assert indexes == (["by_time"] if logical_id == "IndexTable" else [])
+        with refused("ValidationException"):
+            dynamodb.delete_table(TableName=name)
+    policy = json.loads(dynamodb.get_resource_policy(ResourceArn=cloud.stack.arn("KeysTable"))["Policy"])
+    assert "NobodyCopies" in {statement["Sid"] for statement in policy["Statement"]}
+
+
+def test_keys_are_as_the_template_says(cloud: LocalCloud) -> None:
+    """Spec, usage, alias, rotation and a policy that moto at least keeps."""
+    kms = cloud.client("kms")
+    wanted = {
+        "CustodianAKey": ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "custodian-a"),
+        "CustodianBKey": ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "custodian-b"),
+        "MetadataKey": ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "metadata"),
+        "IngestKey": ("RSA_4096", "ENCRYPT_DECRYPT", "ingest"),
+        "SigningKey": ("ECC_NIST_P256", "SIGN_VERIFY", "signing"),
+        "HmacKey": ("HMAC_256", "GENERATE_VERIFY_MAC", "hmac"),
+    }
+    for logical_id, (spec, usage, alias) in wanted.items():
+        metadata = kms.describe_key(KeyId=f"alias/dualtone-dev-{alias}")["KeyMetadata"]
+        assert metadata["Arn"] == cloud.stack.arn(logical_id)
+        assert (metadata["KeySpec"], metadata["KeyUsage"]) == (spec, usage)
+        rotates = kms.get_key_rotation_status(KeyId=metadata["KeyId"])["KeyRotationEnabled"]
+        assert rotates is (spec == "SYMMETRIC_DEFAULT")
+        assert json.loads(kms.get_key_policy(KeyId=metadata["KeyId"])["Policy"])["Statement"]
+
+
+def test_queues_are_as_the_template_says(cloud: LocalCloud) -> None:
+    """Visibility, retention, redrive, policy."""
+    attributes = cloud.client("sqs").get_queue_attributes(
+        QueueUrl=cloud.stack.ref("FinalizeQueue"), AttributeNames=["All"]
+    )["Attributes"]
+    assert (attributes["VisibilityTimeout"], attributes["MessageRetentionPeriod"]) == ("960", "1209600")
+    redrive = json.loads(attributes["RedrivePolicy"])
+    assert redrive == {"deadLetterTargetArn": cloud.stack.arn("FinalizeDeadLetters"), "maxReceiveCount": 5}
+    assert "IngestBucketNotifies" in attributes["Policy"]
+
+
+def test_the_rest_is_there(cloud: LocalCloud) -> None:
+    """Log groups with retention, alarms on dead letters, roles, groups, functions, schedule, event source, API."""
+    groups = cloud.client("logs").describe_log_groups()["logGroups"]
+    assert {group["retentionInDays"] for group in groups} == {30}
+    alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    queue = cloud.stack.created["FinalizeDeadLetters"].attributes["QueueName"]
+    assert any(alarm["Dimensions"] == [{"Name": "QueueName", "Value": queue}] for alarm in alarms)
+    assert all("AlarmActions" not in alarm or not alarm["AlarmActions"] for alarm in alarms)
+    role = cloud.client("iam").get_role(RoleName=cloud.stack.ref("AgentRole"))["Role"]
+    assert role["Arn"] == cloud.stack.arn("AgentRole")
+    compute = cloud.stack.compute
+    specs = {spec.logical_id: spec for spec in compute.functions.values()}
+    assert (specs["ApiFunction"].handler, specs["ApiFunction"].code.name) == ("app.app", "frontend_api")
+    assert specs["FinalizeRecordingFunction"].timeout_s == 900
+    assert [(source.batch_size, source.partial_failures) for source in compute.event_sources] == [(1, True)]
+    assert [rule.expression for rule in compute.rules] == ["rate(5 minutes)"]
+    assert [api.binary_media_types for api in compute.apis.values()] == [("*/*",)]
+    resources = cloud.resources()
+    assert {"ingest_bucket", "vault_bucket", "audit_table", "custodian_a_key", "finalize_queue"} <= set(resources)
+
+
+def test_every_type_is_made_or_left_out_for_a_reason(cloud: LocalCloud) -> None:
+    """Nothing of the template is dropped in silence."""
+    made = {kind for kind in cloud.stack.types.values() if kind not in NOT_MODELLED}
+    assert "AWS::S3::BucketPolicy" not in made
+    assert len(cloud.stack.created) == len(cloud.stack.types)
+
+
+def test_tenants_are_bound_to_their_clients(cloud: LocalCloud) -> None:
+    """Two tenants, a client each, a person per role, whose token names client and group."""
+    dynamodb, table = cloud.client("dynamodb"), cloud.stack.ref("DirectoryTable")
+    assert set(cloud.tenants) == {plan.tenant for plan in PLANS}
+    for plan in PLANS:
+        tenant = cloud.tenants[plan.tenant]
+        key = {"pk": {"S": f"binding#{tenant.client_id}"}, "sk": {"S": "binding"}}
+        assert dynamodb.get_item(TableName=table, Key=key)["Item"]["tenant"] == {"S": plan.tenant}
+        key = {"pk": {"S": f"tenant#{plan.tenant}"}, "sk": {"S": "config"}}
+        configuration = dynamodb.get_item(TableName=table, Key=key)["Item"]
+        assert [line["S"] for line in configuration["lines"]["L"]] == list(plan.lines)
+        assert set(tenant.tokens) == {"administrator", "officer"}
+
+
+CIRCLE = """\
+  A: { Type: AWS::SQS::Queue, Properties: { QueueName: !GetAtt B.QueueName } }
+  B: { Type: AWS::SQS::Queue, Properties: { QueueName: !GetAtt A.QueueName } }
+"""
+
+
+def _template(tmp_path: Path, resources: str) -> Path:
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Transform: AWS::Serverless-2016-10-31\nResources:\n{resources}", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("resources", "complaint"),
+    [
+        ("  A: { Type: AWS::SNS::Topic }", "does not know AWS::SNS::Topic"),
+        ("  A: { Type: AWS::SQS::Queue, Properties: { Colour: red } }", "does not know Colour"),
+        ("  A: { Type: AWS::SQS::Queue, Properties: { QueueName: !Ref Nobody } }", "Ref Nobody"),
+        ("  A: { Type: AWS::SQS::Queue, Properties: { QueueName: !GetAtt B.Arn } }", "B.Arn: no such resource"),
+        ("  A: { Type: AWS::SQS::Queue, Properties: { QueueName: !ImportValue x } }", "Fn::ImportValue"),
+        (CIRCLE, "circular"),
+    ],
+)
+def test_what_is_not_understood_is_an_error(cloud: LocalCloud, tmp_path: Path, resources: str, complaint: str) -> None:
+    """An unknown type, property, name, function or order stops the cloud with a message that names it."""
+    assert cloud
+    with pytest.raises(TemplateError, match=complaint):
+        apply(_template(tmp_path, resources), stack="bad")
+
+
+def test_parameters_are_checked(cloud: LocalCloud) -> None:
+    """A value that its pattern refuses, and a parameter that does not exist."""
+    assert cloud
+    with pytest.raises(TemplateError, match="Stage must be"):
+        apply(TEMPLATE, parameters={"Stage": "Not This"})
+    with pytest.raises(TemplateError, match="no parameter Phase"):
+        apply(TEMPLATE, parameters={"Phase": "x"})
+
+
+def test_conditions_decide_what_is_made(mini: LocalCloud) -> None:
+    """A resource under a false condition is not there; Fn::If and the literal ${!...} resolve."""
+    assert "OnlyLive" not in mini.stack.created
+    environment = mini.functions.environment()
+    assert environment["MINI_STAGE"] == "not-test-but-${literal}"
+    assert environment["MINI_QUEUE_URL"] == mini.stack.ref("Work")
+    assert mini.stack.ref("Uploads") == "mini-test-uploads"
+    assert mini.stack.outputs == {"Work": mini.stack.arn("Work")}
+
+
+def test_a_live_stage_has_more() -> None:
+    """The same template with the condition true."""
+    with LocalCloud(template=MINI, driven=False, tenants=(), parameters={"Stage": "live"}) as live:
+        assert "OnlyLive" in live.stack.created
+        assert live.functions.environment()["MINI_STAGE"] == "production"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"Ref": "P"}, "p"),
+        ({"Fn::GetAtt": ["R", "Arn"]}, "arn:r"),
+        ({"Fn::GetAtt": "R.Arn"}, "arn:r"),
+        ({"Fn::Sub": "${P}-${R}-${R.Arn}-${!P}"}, "p-r-arn:r-${P}"),
+        ({"Fn::Sub": ["${V}-${P}", {"V": {"Ref": "R"}}]}, "r-p"),
+        ({"Fn::Join": ["", ["a", {"Ref": "P"}]]}, "ap"),
+        ({"Fn::Select": [1, {"Fn::Split": ["-", "x-y"]}]}, "y"),
+        ({"a": {"Ref": "AWS::NoValue"}, "b": [{"Ref": "AWS::NoValue"}, 1]}, {"b": [1]}),
+        ({"Fn::If": ["Yes", "then", "else"]}, "then"),
+        ({"Condition": {"Bool": {"x": "y"}}}, {"Condition": {"Bool": {"x": "y"}}}),
+        ({"Fn::Base64": {"Ref": "P"}}, "cA=="),
+    ],
+)
+def test_intrinsics(value: Any, expected: Any) -> None:
+    """A table of what each function gives."""
+    conditions = {"Yes": {"Fn::And": [{"Fn::Equals": [{"Ref": "P"}, "p"]}, {"Fn::Not": [{"Condition": "No"}]}]}}
+    conditions["No"] = {"Fn::Or": [{"Fn::Equals": ["a", "b"]}, {"Fn::Equals": ["a", "c"]}]}
+    resolver = Resolver({"P": "p"}, conditions, {"R": Created("r", {"Arn": "arn:r"})})
+    assert resolver.resolve(value) == expected
+
+
+def test_references_are_found_wherever_they_hide() -> None:
+    """Dependency order comes from these."""
+    value = {
+        "a": [{"Fn::Sub": "${A}-${!No}-${B.Arn}"}],
+        "b": {"Fn::If": ["X", {"Ref": "C"}, {"Fn::GetAtt": ["D", "Arn"]}]},
+    }
+    assert set(references(value)) == {"A", "B", "C", "D"}
+
+
+@pytest.mark.parametrize(
+    ("logical_id", "name"),
+    [("IngestBucket", "ingest_bucket"), ("CustodianAKey", "custodian_a_key"), ("Api", "api")],
+)
+def test_names_in_the_json_line(logical_id: str, name: str) -> None:
+    """Logical ids are told to other programs in snake case."""
+    assert snake_case(logical_id) == name
