@@ -118,7 +118,7 @@ class RecordingIndex:
             "state": AttemptState.COMMITTED,
             "releases": attempt.releases,
             "vault_version_id": attempt.vault_version_id,
-            "retention_until_ms": attempt.retention_until_ms,
+            "lock_until_ms": attempt.lock_until_ms,
         }
         claim = {
             "pk": f"{tenant}#call#{entry.call_id}",
@@ -189,7 +189,7 @@ def _attempt_item(attempt: Attempt) -> dict[str, object]:
         "manifest_sha256": attempt.manifest_sha256,
         "releases": attempt.releases,
         "vault_version_id": attempt.vault_version_id,
-        "retention_until_ms": attempt.retention_until_ms,
+        "lock_until_ms": attempt.lock_until_ms,
         "tenant": upload.tenant,
         "agent_id": upload.agent,
         "call_id": upload.call,
@@ -218,7 +218,7 @@ def _attempt(item: Mapping[str, Any]) -> Attempt:
         state=AttemptState(item["state"]),
         releases=item["releases"],
         vault_version_id=item.get("vault_version_id"),
-        retention_until_ms=item.get("retention_until_ms"),
+        lock_until_ms=item.get("lock_until_ms"),
     )
 
 

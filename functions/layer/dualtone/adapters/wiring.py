@@ -156,28 +156,3 @@ def reconciler() -> ReconcileRecordings:
     return ReconcileRecordings(
         attempts=recording_index(), vault=vault_store(), completion=commit_recording(), failures=Alarms()
     )
-
-
-def forget() -> None:
-    """Drops everything made so far, for a process whose environment changed: the local cloud, started again."""
-    for made in (
-        settings,
-        dynamodb,
-        s3,
-        sqs,
-        sts,
-        kms,
-        vault_access,
-        vault_store,
-        key_store,
-        directory,
-        audit_outbox,
-        metadata_store,
-        tokens,
-        signer,
-        ingest_store,
-        recording_index,
-        commit_recording,
-        reconciler,
-    ):
-        made.cache_clear()

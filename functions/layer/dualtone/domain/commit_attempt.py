@@ -81,7 +81,7 @@ class Attempt:
         state: How far it has come.
         releases: Whether the upload is wholly in the recording, and may go.
         vault_version_id: The object's version; None before the commit.
-        retention_until_ms: Until when the object is locked; None before the commit.
+        lock_until_ms: Until when the object is locked; None before the commit.
     """
 
     attempt: AttemptId
@@ -93,7 +93,7 @@ class Attempt:
     state: AttemptState = AttemptState.OPEN
     releases: bool = False
     vault_version_id: str | None = None
-    retention_until_ms: int | None = None
+    lock_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

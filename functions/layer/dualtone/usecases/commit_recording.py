@@ -155,7 +155,7 @@ class CommitRecording:
         """
         if attempt.state is not AttemptState.COMMITTED or not attempt.vault_version_id:
             raise IntegrityError("only a committed attempt is completed")
-        self._vault.lock(attempt.vault_key, attempt.vault_version_id, attempt.retention_until_ms or 0)
+        self._vault.lock(attempt.vault_key, attempt.vault_version_id, attempt.lock_until_ms or 0)
         if attempt.releases:
             self.release(attempt.upload, attempt.recording)
         self._index.forget(attempt)

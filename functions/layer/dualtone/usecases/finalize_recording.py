@@ -266,7 +266,8 @@ class FinalizeRecording:
                 attempt,
                 releases=not _KEEPS_UPLOAD & set(entry.flags),
                 vault_version_id=version_id,
-                retention_until_ms=entry.retention_until_ms,
+                # A call that waited longer than it is retained is locked all the same: a lock lies in the future.
+                lock_until_ms=max(entry.retention_until_ms, now_ms + DAY_MS),
             ),
             entry=entry,
             metadata=self._metadata.seal(tenant, attempt.recording, month, describe_recording.metadata(session)),

@@ -15,8 +15,11 @@ from typing import Final
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ogg_page import page_size
 
+LEAST_PAGE_BYTES: Final = 3328
+"""26.6 kbit/s: hardly any second of speech needs more at 24 kbit/s on average, so hardly any recording differs."""
+
 PAGE_QUANTUM: Final = 256
-"""Pages are padded to a multiple of this, so that not even the largest page of a recording tells much."""
+"""A recording that does need more is padded to a multiple of this."""
 
 _FIXED: Final = 27
 _FLAGS: Final = 5
@@ -153,7 +156,7 @@ def is_header(page: bytes) -> bool:
 
 
 def equalised(pages: Sequence[bytes]) -> list[bytes]:
-    """Pads all pages of a recording to one size, the next multiple of ``PAGE_QUANTUM`` above the longest.
+    """Pads all pages of a recording to one size: ``LEAST_PAGE_BYTES``, or what its longest page needs.
 
     Args:
         pages: Audio pages; every packet holds one Opus frame.
@@ -165,7 +168,7 @@ def equalised(pages: Sequence[bytes]) -> list[bytes]:
         MalformedInput: If a page is not of that kind.
     """
     longest = max(map(len, pages), default=0)
-    size = longest + 2 + -(longest + 2) % PAGE_QUANTUM
+    size = max(LEAST_PAGE_BYTES, longest + -longest % PAGE_QUANTUM)
     return [_padded(Page.parse(page), size).encode() for page in pages]
 
 

@@ -1,0 +1,176 @@
+"""What tests put into the cloud before a call is finalised, and what they look at afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from dualtone.adapters import wiring
+from dualtone.adapters.attribute_values import from_item, to_item
+from dualtone.adapters.kms import TrustedSigningKeys
+from dualtone.adapters.recording_queries import RecordingQueries
+from dualtone.domain.media_record import StreamBlock
+from dualtone.domain.signing import Envelope
+from dualtone.usecases.open_recording import OpenRecording
+from tests.call_samples import AGENT, TENANT, AgentKey, Upload, upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kms import KMSClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+REGION: Final = "eu-west-1"
+INGEST: Final = "dualtone-ingest"
+VAULT: Final = "dualtone-vault"
+INDEX: Final = "dualtone-index"
+KEYS: Final = "dualtone-keys"
+DIRECTORY: Final = "dualtone-directory"
+AUDIT: Final = "dualtone-audit"
+ROLE: Final = "arn:aws:iam::123456789012:role/dualtone"
+
+
+@dataclass
+class Cloud:
+    """Clients, keys, one tenant, one agent."""
+
+    s3: S3Client
+    dynamodb: DynamoDBClient
+    sqs: SQSClient
+    kms: KMSClient
+    custodian_a: str
+    custodian_b: str
+    ingest_key: str
+    signing_key: str
+    metadata_key: str
+    hmac_key: str
+    queue_url: str
+    agent_key: AgentKey
+
+    def environment(self) -> dict[str, str]:
+        """What the template's globals set."""
+        values = {
+            "STAGE": "test",
+            "INDEX_TABLE": INDEX,
+            "KEYS_TABLE": KEYS,
+            "DIRECTORY_TABLE": DIRECTORY,
+            "AUDIT_TABLE": AUDIT,
+            "INGEST_BUCKET": INGEST,
+            "VAULT_BUCKET": VAULT,
+            "CUSTODIAN_A_KEY": self.custodian_a,
+            "CUSTODIAN_B_KEY": self.custodian_b,
+            "INGEST_KEY": self.ingest_key,
+            "SIGNING_KEY": self.signing_key,
+            "METADATA_KEY": self.metadata_key,
+            "HMAC_KEY": self.hmac_key,
+            "FINALIZE_QUEUE_URL": "https://sqs.invalid/finalize",
+            "USER_POOL_ID": "pool",
+            "AGENT_ROLE_ARN": ROLE,
+            "VAULT_ACCESS_ROLE_ARN": ROLE,
+        }
+        return {f"DUALTONE_{name}": value for name, value in values.items()} | {
+            "POWERTOOLS_SERVICE_NAME": "dualtone",
+            "POWERTOOLS_METRICS_NAMESPACE": "Dualtone",
+        }
+
+    def enrol(self, state: str = "active") -> None:
+        """Writes tenant and agent into the directory."""
+        tenant = {"name": "Acme", "lines": ["+4420794601??"], "retention_days": 365}
+        agent = {
+            "name": "sbc",
+            "state": state,
+            "public_key": self.agent_key.public_pem,
+            "command_queue_url": self.queue_url,
+        }
+        for sk, values in (("config", tenant), (f"agent#{AGENT}", agent)):
+            item = to_item({"pk": f"tenant#{TENANT}", "sk": sk, **values})
+            self.dynamodb.put_item(TableName=DIRECTORY, Item=item)
+
+    def wrap(self, bound_call_key: bytes) -> bytes:
+        """What an agent does with the public half of the ingest key."""
+        public = load_der_public_key(self.kms.get_public_key(KeyId=self.ingest_key)["PublicKey"])
+        assert isinstance(public, rsa.RSAPublicKey)
+        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+        return public.encrypt(bound_call_key, oaep)
+
+    def seal(self, blocks: Sequence[StreamBlock], **options: Any) -> Upload:
+        """Seals a call as this tenant's agent does."""
+        return upload(blocks, key=self.agent_key, wrap=self.wrap, key_arn=self.ingest_key, **options)
+
+    def receive(self, sent: Upload) -> str:
+        """Puts the files into the ingest bucket; returns the manifest's key."""
+        for key, data in sent.files.items():
+            self.s3.put_object(Bucket=INGEST, Key=key, Body=data)
+        return sent.manifest_key
+
+    def ingest_keys(self) -> list[str]:
+        """What lies in the ingest bucket."""
+        return [item["Key"] for item in self.s3.list_objects_v2(Bucket=INGEST).get("Contents", [])]
+
+    def vault_versions(self) -> list[tuple[str, str]]:
+        """Key and version of everything in the vault."""
+        listed = self.s3.list_object_versions(Bucket=VAULT).get("Versions", [])
+        return [(version["Key"], version["VersionId"]) for version in listed]
+
+    def locked(self, key: str, version: str) -> bool:
+        """Whether a version is locked in compliance mode."""
+        head = self.s3.head_object(Bucket=VAULT, Key=key, VersionId=version)
+        return head.get("ObjectLockMode") == "COMPLIANCE"
+
+    def items(self, table: str, prefix: str = "") -> list[dict[str, Any]]:
+        """All items of a table whose partition key begins with a prefix."""
+        found = [from_item(item) for item in self.dynamodb.scan(TableName=table)["Items"]]
+        return [item for item in found if item["pk"].startswith(prefix)]
+
+    def recordings(self, call: str = "") -> list[dict[str, Any]]:
+        """The recordings in the index, or those of one call."""
+        found = [item for item in self.items(INDEX, f"{TENANT}#rec#") if item["sk"] == "rec"]
+        return [item for item in found if not call or item["call_id"] == call]
+
+    def receipts(self) -> list[Envelope]:
+        """Takes all messages out of the agent's queue."""
+        received = []
+        while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                received.append(Envelope.from_json(json.loads(message["Body"])))
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return received
+
+    def signing_public_key(self) -> bytes:
+        """The public half of the signing key."""
+        return self.kms.get_public_key(KeyId=self.signing_key)["PublicKey"]
+
+    def opened(self, call: str = "") -> bytes:
+        """The one recording's whole virtual file: signature, key tree and both custodians' keys checked on the way."""
+        (item,) = self.recordings(call)
+        entry, _metadata = RecordingQueries(self.dynamodb, INDEX).recording(TENANT, item["recording_id"])
+        reader = OpenRecording(
+            wiring.vault_store(),
+            wiring.key_store(),
+            wiring.vault_access(),
+            TrustedSigningKeys(wiring.kms(), frozenset({self.signing_key})),
+        )
+        return reader.read(entry, 0, reader.layout(entry).total_bytes - 1)
+
+    def metadata(self) -> dict[str, Any]:
+        """The one recording's metadata."""
+        (item,) = self.recordings()
+        entry, sealed = RecordingQueries(self.dynamodb, INDEX).recording(TENANT, item["recording_id"])
+        return wiring.metadata_store().open(TENANT, entry.recording_id, sealed)
+
+
+def decode(ogg: bytes) -> npt.NDArray[np.int16]:
+    """Decodes Ogg/Opus; int16[n, 2] at 8 kHz."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "quiet", "-nostdin", "-i", "pipe:0", "-f", "s16le", "-ar", "8000"]
+    result = subprocess.run([*command, "-ac", "2", "pipe:1"], input=ogg, stdout=subprocess.PIPE, check=True)
+    return np.frombuffer(result.stdout, "<i2").reshape(-1, 2)
