@@ -77,8 +77,8 @@ def destination(asked: Request, flow: Flow) -> HostPort:
     Raises:
         MalformedInput: the request's Via cannot be read.
     """
-    top = _top_via(asked).received_from(*flow.remote)
-    return flow.remote[0], top.response_port()
+    top = split(asked.required("via"), ",")[0]
+    return flow.remote[0], vias.parse(vias.received_from(top, *flow.remote)).response_port()
 
 
 def with_tag(to: str, tag: str) -> str:
@@ -87,13 +87,8 @@ def with_tag(to: str, tag: str) -> str:
     return to if has_tag or not tag else f"{to};tag={tag}"
 
 
-def _top_via(asked: Request) -> vias.Via:
-    return vias.parse(split(asked.required("via"), ",")[0])
-
-
 def _noted_vias(asked: Request, flow: Flow) -> list[str]:
     """All Via values as received, the source address noted in the first (section 18.2.1)."""
     first, *others = asked.all("via")
     top, *rest = split(first, ",")
-    noted = str(vias.parse(top).received_from(*flow.remote))
-    return [", ".join([noted, *rest]), *others]
+    return [", ".join([vias.received_from(top, *flow.remote), *rest]), *others]

@@ -1,6 +1,6 @@
 """Via: where a request came from and where its response goes. Pure; standard: RFC 3261 section 18.2, RFC 3581."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol.grammar import format_parameters, number, parameters, parse_host_port, split
@@ -31,20 +31,6 @@ class Via:
     def sent_by(self) -> str:
         """Host and port as one text, lower case, for matching transactions (section 17.2.3)."""
         return f"{self.host.lower()}:{self.port or ''}"
-
-    def received_from(self, host: str, port: int) -> "Via":
-        """This hop with the source address of its request noted.
-
-        REQ: RFC 3261 section 18.2.1: `received` where the source differs from sent-by.
-        REQ: RFC 3581 section 4: an empty rport is filled, and `received` then added even if it equals sent-by.
-        """
-        noted = dict(self.parameters)
-        asked = "rport" in noted
-        if asked:
-            noted["rport"] = str(port)
-        if asked or self.host.strip("[]").lower() != host.lower():
-            noted["received"] = host
-        return replace(self, parameters=noted)
 
     def response_port(self) -> int:
         """The port that a response goes to: rport, else that of sent-by, else 5060 (section 18.2.2).
@@ -77,3 +63,35 @@ def parse(text: str) -> Via:
     transport, _, sent_by = transport_host.partition(" ")
     host, port = parse_host_port(sent_by.strip(), "a Via")
     return Via(transport.upper(), host, port, parameters(rest))
+
+
+def received_from(text: str, host: str, port: int) -> str:
+    """A hop with the source address of its request noted, all else exactly as it was written.
+
+    REQ: RFC 3261 section 18.2.1: `received` where the source differs from sent-by.
+    REQ: RFC 3581 section 4: an empty rport is filled, and `received` then added even if it equals sent-by.
+
+    Args:
+        text: the top value of Via; peers compare what they get back with what they sent, so it is not written anew.
+        host: the source address.
+        port: the source port.
+
+    Returns:
+        The value for the response.
+
+    Raises:
+        MalformedInput: the hop cannot be read.
+    """
+    hop = parse(text)
+    first, *pieces = split(text, ";")
+    asked = hop.parameters.get("rport") == ""
+    kept = []
+    for piece in pieces:
+        name = piece.partition("=")[0].strip().lower()
+        if name == "rport" and asked:
+            kept.append(f"rport={port}")
+        elif name != "received":
+            kept.append(piece)
+    if asked or hop.host.strip("[]").lower() != host.lower():
+        kept.append(f"received={host}")
+    return ";".join([first, *kept])

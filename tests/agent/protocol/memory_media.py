@@ -77,15 +77,18 @@ class OpenPorts:
         self.ports: list[int] = []
         while len(self.ports) < count:
             rtp, rtcp = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-            self.sockets += [rtp, rtcp]
             rtp.bind((host, 0))
             port = rtp.getsockname()[1]
             try:
-                if port % 2 == 0:
-                    rtcp.bind((host, port + 1))
-                    self.ports.append(port)
+                rtcp.bind((host, port + 1))
             except OSError:
-                continue
+                port = 1
+            if port % 2 == 0:
+                self.sockets += [rtp, rtcp]
+                self.ports.append(port)
+            else:
+                rtp.close()
+                rtcp.close()
 
     def close(self) -> None:
         for opened in self.sockets:

@@ -1,0 +1,243 @@
+"""Answers to offers: RFC 3264, RFC 7866 section 7.2, and how `siprec_replay` judges them."""
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbc_agent.protocol import answer as answers
+from sbc_agent.protocol import sdp
+from sbc_agent.protocol.events import SessionId
+from sbc_agent.protocol.media_session import FLAG_PORTS_EXHAUSTED, MediaSession
+from sbc_agent.protocol.sdp import Direction, SessionDescription
+
+ADDRESS = "192.0.2.9"
+ANSWERED = {
+    Direction.SENDONLY: Direction.RECVONLY,
+    Direction.SENDRECV: Direction.RECVONLY,
+    Direction.RECVONLY: Direction.INACTIVE,
+    Direction.INACTIVE: Direction.INACTIVE,
+}
+
+
+def offer(*media: str) -> bytes:
+    return "\r\n".join(
+        ["v=0", "o=- 1 1 IN IP4 198.51.100.1", "s=-", "c=IN IP4 198.51.100.1", "t=0 0", *media, ""]
+    ).encode()
+
+
+def session() -> MediaSession:
+    return MediaSession(SessionId(1), 4711, "call-1")
+
+
+def answered(to: MediaSession, data: bytes, ports: dict[int, int] | None = None) -> bytes:
+    parsed = sdp.parse(data)
+    plans = to.planned(parsed)
+    if ports is None:
+        ports = dict(zip(to.needs_ports(plans), itertools.count(20000, 2), strict=False))
+    return to.answer(parsed, plans, ports, ADDRESS)
+
+
+def judge(offered: bytes, answer: bytes) -> SessionDescription:
+    """The rules that any SRC may hold an answer to; returns the answer read."""
+    want, got = sdp.parse(offered), sdp.parse(answer)
+    text = answer.decode()
+    for kind in "ost":
+        assert any(line.startswith(f"{kind}=") for line in text.split("\r\n"))
+    assert len(want.media) == len(got.media), "RFC 3264 section 6: as many m-lines as offered"
+    for asked, given_ in zip(want.media, got.media, strict=True):
+        assert (given_.kind, given_.protocol) == (asked.kind, asked.protocol), "in their order, with their profile"
+        assert set(given_.formats) <= set(asked.formats), "no format that was not offered"
+        assert given_.formats
+        assert given_.label == asked.label, "REQ: RFC 7866 section 7.2: labels are echoed"
+        if asked.port == 0:
+            assert given_.port == 0, "RFC 3264 section 6: what is offered with port 0 stays so"
+        if given_.port:
+            assert given_.direction is ANSWERED[asked.direction]
+            assert given_.connection == ADDRESS
+            spelled = {codec.payload_type: codec for codec in asked.codecs()}
+            assert all(spelled[codec.payload_type] == codec for codec in given_.codecs())
+            accepted = {codec.name for codec in given_.codecs()}
+            assert "telephone-event" not in accepted or "telephone-event" in {c.name for c in asked.codecs()}
+    ports = [media.port for media in got.media if media.port]
+    assert len(set(ports)) == len(ports), "no two m-lines share a port"
+    return got
+
+
+FORMATS = {
+    "both kinds of G.711, events": ("0 8 101", ("a=rtpmap:101 telephone-event/8000",), "0 8 101", None),
+    "G.711 before Opus and G.729": (
+        "111 18 8 126",
+        ("a=rtpmap:111 OPUS/48000/2", "a=rtpmap:126 telephone-event/8000"),
+        "8 126",
+        None,
+    ),
+    "no events offered, none answered": ("8", (), "8", None),
+    "comfort noise with G.711": ("0 19", ("a=rtpmap:19 CN/8000",), "0 19", None),
+    "type 2 first (Metaswitch)": ("2 0 101", ("a=rtpmap:101 telephone-event/8000",), "0 101", None),
+    "G.722 alone is kept raw": ("9 101", ("a=rtpmap:101 telephone-event/8000",), "9 101", answers.FLAG_CODEC_RAW),
+    "the first of several others": ("18 9", (), "18", answers.FLAG_CODEC_RAW),
+    "an unknown dynamic type is kept raw": ("97", (), "97", answers.FLAG_CODEC_RAW),
+    "wideband PCMA is not G.711": ("96", ("a=rtpmap:96 PCMA/16000",), "96", answers.FLAG_CODEC_RAW),
+    "G.711 under a dynamic type": ("96 0", ("a=rtpmap:96 PCMA/8000",), "96 0", None),
+    "events alone": ("101", ("a=rtpmap:101 telephone-event/8000",), "101", answers.FLAG_CODEC_RAW),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats(name: str) -> None:
+    """Of the formats offered, those that can be stored best are accepted, in the offer's order."""
+    formats, attributes, expected, flag = FORMATS[name]
+    data = offer(f"m=audio 6000 RTP/AVP {formats}", *attributes, "a=label:1")
+    to = session()
+    got = judge(data, answered(to, data))
+    assert " ".join(got.media[0].formats) == expected
+    assert list(to.flags) == ([flag] if flag else [])
+
+
+MEDIA = {
+    "sendonly": (("m=audio 6000 RTP/AVP 8", "a=sendonly"), 20000, Direction.RECVONLY, True, []),
+    "no direction (Metaswitch, BroadWorks)": (("m=audio 6000 RTP/AVP 8",), 20000, Direction.RECVONLY, True, []),
+    "inactive": (("m=audio 6000 RTP/AVP 8", "a=inactive"), 20000, Direction.INACTIVE, False, []),
+    "hold by address": (
+        ("m=audio 6000 RTP/AVP 8", "c=IN IP4 0.0.0.0", "a=sendonly"),
+        20000,
+        Direction.RECVONLY,
+        False,
+        [],
+    ),
+    "AVPF keeps its profile": (("m=audio 6000 RTP/AVPF 8", "a=sendonly"), 20000, Direction.RECVONLY, True, []),
+    "SRTP is refused": (("m=audio 6000 RTP/SAVP 8", "a=sendonly"), 0, None, None, [answers.FLAG_SRTP_REFUSED]),
+    "DTLS-SRTP is refused": (("m=audio 6000 UDP/TLS/RTP/SAVPF 8",), 0, None, None, [answers.FLAG_SRTP_REFUSED]),
+    "video is refused": (("m=video 6000 RTP/AVP 96",), 0, None, None, [answers.FLAG_VIDEO_REFUSED]),
+    "text over TCP is refused": (("m=message 6000 TCP/MSRP *",), 0, None, None, [answers.FLAG_MEDIA_REFUSED]),
+    "port 0 stays refused": (("m=audio 0 RTP/AVP 8",), 0, None, None, []),
+}
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_media(name: str) -> None:
+    """An m-line is answered in its place; the SDP alone decides whether its stream is kept."""
+    lines, port, direction, active, flags = MEDIA[name]
+    data = offer(*lines, "a=label:L")
+    to = session()
+    got = judge(data, answered(to, data))
+    assert got.media[0].port == port
+    assert list(to.flags) == flags
+    streams = to.streams()
+    if port:
+        assert got.media[0].direction is direction
+        assert [(stream.index, stream.label, stream.port, stream.active) for stream in streams] == [
+            (0, "L", port, active)
+        ]
+    else:
+        assert streams == ()
+
+
+def test_the_record_knows_codecs_that_were_not_accepted() -> None:
+    """An SBC forks what the call uses: what a payload type means is known even if it was not answered."""
+    data = offer("m=audio 6000 RTP/AVP 0 111", "a=rtpmap:111 OPUS/48000/2")
+    to = session()
+    answered(to, data)
+    assert [codec.name for codec in to.streams()[0].codecs] == ["PCMU", "OPUS"]
+
+
+def test_mixed_profiles_in_one_offer() -> None:
+    """AVP is recorded and SAVP refused, each in its place."""
+    data = offer("m=audio 6000 RTP/SAVP 8", "a=label:1", "m=audio 6002 RTP/AVP 8", "a=label:2")
+    to = session()
+    got = judge(data, answered(to, data))
+    assert [media.port for media in got.media] == [0, 20000]
+    assert [stream.index for stream in to.streams()] == [1]
+
+
+def test_version_rises_only_with_a_change() -> None:
+    """REQ: RFC 3264 section 8: the version grows exactly if the description changed; the session id never does."""
+    to = session()
+    active = offer("m=audio 6000 RTP/AVP 8", "a=sendonly", "a=label:1")
+    moved = active.replace(b"6000", b"7000").replace(b"o=- 1 1", b"o=- 1 2")
+    held = active.replace(b"sendonly", b"inactive")
+    origins = [sdp.parse(answered(to, data)).origin for data in (active, moved, held, held, active)]
+    assert [origin.version for origin in origins] == ["1", "1", "2", "2", "3"]
+    assert {origin.session_id for origin in origins} == {"4711"}
+
+
+def test_ports_stay_through_hold_removal_and_return() -> None:
+    """Our port of an m-line is the same for the session's life, also when the m-line comes back after port 0."""
+    to = session()
+    both = offer("m=audio 6000 RTP/AVP 8", "a=label:1", "m=audio 6002 RTP/AVP 8", "a=label:2")
+    gone = both.replace(b"m=audio 6002", b"m=audio 0")
+    first = judge(both, answered(to, both))
+    assert [media.port for media in judge(gone, answered(to, gone)).media] == [20000, 0]
+    assert [(stream.port, stream.active) for stream in to.streams()] == [(20000, True), (20002, False)]
+    again = judge(both, answered(to, both, {}))
+    assert [media.port for media in again.media] == [media.port for media in first.media]
+
+
+def test_an_m_line_without_a_port_is_refused_and_flagged() -> None:
+    """Where the pool had no port for a new m-line, that m-line alone is refused."""
+    to = session()
+    data = offer("m=audio 6000 RTP/AVP 8", "a=label:1", "m=audio 6002 RTP/AVP 8", "a=label:2")
+    got = judge(data, answered(to, data, {0: 20000}))
+    assert [media.port for media in got.media] == [20000, 0]
+    assert list(to.flags) == [FLAG_PORTS_EXHAUSTED]
+
+
+def test_our_own_offer_and_its_answer() -> None:
+    """Asked for an offer we offer G.711, receiving only; the answer says which streams come."""
+    to = session()
+    plans = to.planned(None)
+    text = to.answer(None, plans, {0: 20000}, ADDRESS)
+    ours = sdp.parse(text).media[0]
+    assert (ours.port, ours.direction, ours.formats) == (20000, Direction.RECVONLY, ("8", "0", "101"))
+    assert to.offer_outstanding
+    to.answered_by_peer(sdp.parse(offer("m=audio 6000 RTP/AVP 0", "a=sendonly")))
+    assert not to.offer_outstanding
+    assert [(stream.active, [codec.name for codec in stream.codecs]) for stream in to.streams()] == [(True, ["PCMU"])]
+
+
+_DIRECTIONS = st.sampled_from(["", "a=sendonly", "a=recvonly", "a=inactive", "a=sendrecv"])
+_MEDIA = st.builds(
+    lambda kind, port, profile, formats, direction, label: "\r\n".join(
+        line
+        for line in (
+            f"m={kind} {port} {profile} {' '.join(formats)}",
+            direction,
+            f"a=label:{label}" if label else "",
+            *(
+                f"a=rtpmap:{payload} {name}"
+                for payload, name in (("96", "OPUS/48000/2"), ("101", "telephone-event/8000"))
+            ),
+        )
+        if line
+    ),
+    st.sampled_from(["audio", "audio", "audio", "video"]),
+    st.sampled_from([0, 6000, 6002]),
+    st.sampled_from(["RTP/AVP", "RTP/AVP", "RTP/SAVP", "RTP/AVPF"]),
+    st.lists(st.sampled_from(["0", "8", "9", "18", "13", "96", "97", "101"]), min_size=1, max_size=4, unique=True),
+    _DIRECTIONS,
+    st.sampled_from(["", "1", "2", "a_leg", "771757897"]),
+)
+
+
+@given(st.lists(st.lists(_MEDIA, max_size=4), min_size=1, max_size=4))
+def test_no_sequence_of_offers_breaks_an_answer(offers: list[list[str]]) -> None:
+    """Whatever is offered in turn, each answer holds to the rules, ports stay, and versions rise with changes."""
+    to, previous = session(), None
+    ports = itertools.count(20000, 2)
+    for media in offers:
+        data = offer(*media)
+        parsed = sdp.parse(data)
+        plans = to.planned(parsed)
+        known = dict(to.ports)
+        text = to.answer(parsed, plans, {index: next(ports) for index in to.needs_ports(plans)}, ADDRESS)
+        judge(data, text)
+        assert known.items() <= to.ports.items()
+        lines = [line for line in text.split(b"\r\n") if not line.startswith(b"o=")]
+        version = int(sdp.parse(text).origin.version)
+        if previous is not None:
+            assert (version > previous[1]) == (lines != previous[0])
+        previous = (lines, version)
+        assert all(dataclasses.is_dataclass(stream) for stream in to.streams())
