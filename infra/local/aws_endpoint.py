@@ -15,7 +15,7 @@ class _SilentHandler(MotoRequestHandler):
     """Logs nothing: request lines hold object keys, which name tenants and calls."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = 65_536
+    disable_nagle_algorithm = True
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
         """Say nothing."""

@@ -5,9 +5,9 @@ one can run in a process at a time, since moto patches botocore for all of it.
 """
 
 import gc
-import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,7 +29,7 @@ from infra.local.resources.resource import snake_case
 from infra.local.schedules import Schedules, ScheduleThread
 from infra.local.template import ACCOUNT_ID, REGION, TEMPLATE, Stack, apply
 
-_log = logging.getLogger(__name__)
+_ONLY_ONE = threading.Lock()
 
 CREDENTIALS: Mapping[str, str] = {
     "AWS_ACCESS_KEY_ID": "local",
@@ -95,8 +95,15 @@ class LocalCloud:
         self.aws_endpoint = ""
 
     def __enter__(self) -> Self:
-        """Start everything; what was started is stopped again if something fails."""
+        """Start everything; what was started is stopped again if something fails.
+
+        Raises:
+            RuntimeError: if this process has a running cloud already.
+        """
+        if not _ONLY_ONE.acquire(blocking=False):
+            raise RuntimeError("only one local cloud can run in a process")
         with ExitStack() as stack:
+            stack.callback(_ONLY_ONE.release)
             self._start(stack)
             self._stack = stack.pop_all()
         return self

@@ -109,7 +109,7 @@ def describe(cloud: LocalCloud, agent: Mapping[str, Any], plan: AgentPlan, hold_
 def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud) -> AgentPlan:
     environment = {name: value for name, value in os.environ.items() if _INHERITED.match(name)}
     return AgentPlan(
-        directory=data_dir / "agent",
+        directory=_fresh(data_dir / "agent"),
         log=data_dir / "logs" / "agent.log",
         api=cloud.api_url,
         environment={**environment, **CREDENTIALS, "AWS_ENDPOINT_URL": cloud.aws_endpoint},
@@ -118,6 +118,19 @@ def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud
         media_ports=arguments.media_ports,
         hold_back_s=arguments.hold_back,
     )
+
+
+def _fresh(path: Path) -> Path:
+    """Return the path, or the first free of `path-2`, `path-3`...
+
+    An agent of an earlier run belongs to a cloud that is gone, and the keys with it: what is left in its spool can be
+    opened by nobody. It is left alone all the same.
+    """
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
 
 
 def _public_key_pem(cloud: LocalCloud, logical_id: str) -> str:

@@ -145,7 +145,7 @@ def response(answer: Any, request: HttpRequest, binary_media_types: Iterable[str
     """
     if not isinstance(answer, dict) or not _is_status(answer.get("statusCode", 200)):
         raise _MALFORMED
-    body = answer.get("body") or ""
+    body = "" if answer.get("body") is None else answer["body"]
     if not isinstance(body, str):
         raise _MALFORMED
     content = body.encode()
@@ -165,7 +165,7 @@ def _is_status(value: Any) -> bool:
 
 
 def _headers(answer: Mapping[str, Any], request_id: str) -> tuple[tuple[str, str], ...]:
-    single, multiple = answer.get("headers") or {}, answer.get("multiValueHeaders") or {}
+    single, multiple = ({} if answer.get(name) is None else answer[name] for name in ("headers", "multiValueHeaders"))
     if not isinstance(single, dict) or not isinstance(multiple, dict):
         raise _MALFORMED
     pairs: list[tuple[str, str]] = []

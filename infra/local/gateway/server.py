@@ -51,6 +51,12 @@ class _Connection(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - http.server's names
 
+    def handle_expect_100(self) -> bool:
+        """Say `100 Continue` at once: it must not wait in the buffer for the answer."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def _body(self) -> bytes:
         if "Transfer-Encoding" in self.headers:
             raise Refused("DEFAULT_4XX", 411, "Length Required")

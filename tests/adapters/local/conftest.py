@@ -12,7 +12,7 @@ from infra.local.cloud import LocalCloud
 MINI = Path(__file__).parent / "mini" / "template.yaml"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mini() -> Iterator[LocalCloud]:
     """Applied and served, but driven by hand."""
     with LocalCloud(template=MINI, driven=False, tenants=()) as cloud:

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from infra.local.cloud import LocalCloud
+from infra.local.gateway.authorizer import CognitoAuthorizer
 from infra.local.gateway.events import response
 from infra.local.gateway.message import HttpRequest, Refused
 from infra.local.gateway.routes import Route, RouteTable
@@ -41,9 +42,10 @@ def call(client: http.client.HTTPConnection, method: str, target: str, body: Any
     return answer, answer.read()
 
 
-def person(cloud: LocalCloud) -> str:
-    """An access token of somebody in the small cloud's pool."""
-    cognito, pool = cloud.client("cognito-idp"), cloud.stack.ref("People")
+@pytest.fixture(scope="module")
+def person(mini: LocalCloud) -> tuple[str, str]:
+    """An access token and an identity token of somebody in the small cloud's pool."""
+    cognito, pool = mini.client("cognito-idp"), mini.stack.ref("People")
     app = cognito.create_user_pool_client(UserPoolId=pool, ClientName="app")["UserPoolClient"]["ClientId"]
     cognito.create_group(UserPoolId=pool, GroupName="officer")
     cognito.create_group(UserPoolId=pool, GroupName="administrator")
@@ -57,12 +59,12 @@ def person(cloud: LocalCloud) -> str:
         AuthFlow="ADMIN_USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": "eve", "PASSWORD": "Secret-1-secret"},
     )["AuthenticationResult"]
-    return f"{tokens['AccessToken']} {tokens['IdToken']}"
+    return tokens["AccessToken"], tokens["IdToken"]
 
 
-def test_an_event_is_what_api_gateway_sends(mini: LocalCloud, connection: http.client.HTTPConnection) -> None:
+def test_an_event_is_what_api_gateway_sends(person: tuple[str, str], connection: http.client.HTTPConnection) -> None:
     """Payload format 1.0: template strings, last and all values, claims as strings, absent things null."""
-    token = person(mini).split()[0]
+    token = person[0]
     target = "/things/a%20b?x=1&x=2&empty=&plus=a+b%2B"
     answer, body = call(connection, "GET", target, Authorization=token, X_Custom="7", User_Agent="test")
     assert answer.status == 200
@@ -116,9 +118,11 @@ def _forged(pool: str, kid: str | None, **claims: Any) -> str:
     return jwt.encode(payload, key, algorithm="RS256", headers={"kid": kid} if kid else None)
 
 
-def test_nobody_comes_in_without_a_token_of_the_pool(mini: LocalCloud, connection: http.client.HTTPConnection) -> None:
+def test_nobody_comes_in_without_a_token_of_the_pool(
+    mini: LocalCloud, person: tuple[str, str], connection: http.client.HTTPConnection
+) -> None:
     """None, nonsense, an ID token, a forgery under the pool's own key id, another pool's token, `alg: none`: 401."""
-    access, identity = person(mini).split()
+    access, identity = person
     kid = jwt.get_unverified_header(access)["kid"]
     pool = mini.stack.ref("People")
     _, foreign = sign_in(Aws())
@@ -135,11 +139,9 @@ def test_nobody_comes_in_without_a_token_of_the_pool(mini: LocalCloud, connectio
         assert call(connection, "GET", "/things/1", Authorization=spelled)[0].status == 200
 
 
-def test_a_token_ends(mini: LocalCloud) -> None:
+def test_a_token_ends(mini: LocalCloud, person: tuple[str, str]) -> None:
     """Expiry is told apart: 'The incoming token has expired'."""
-    access, _ = person(mini).split()
-    from infra.local.gateway.authorizer import CognitoAuthorizer  # noqa: PLC0415 - used here only
-
+    access, _ = person
     pool = mini.stack.ref("People")
     request = HttpRequest("GET", "/", "", (("Authorization", access),), b"", "127.0.0.1", "r", 0)
     url = f"{mini.aws_endpoint}/{pool}/.well-known/jwks.json"

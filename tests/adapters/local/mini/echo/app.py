@@ -5,7 +5,7 @@ import json
 import threading
 from typing import Any
 
-from inner import shared
+from inner import shared  # type: ignore[import-not-found] # found where CodeUri is
 
 RELEASE = threading.Event()
 
