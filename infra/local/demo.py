@@ -210,7 +210,7 @@ def _wait_for_recording(officer: ApiClient, sip_call_id: str) -> dict[str, Any]:
     raise DemoFailed(f"no recording of the call within {_FINISH_S} s")
 
 
-def _keep_evidence(evidence: Path, answer: dict[str, Any], ogg: bytes, played: Any) -> dict[str, str]:  # noqa: ANN401 - samples
+def _keep_evidence(evidence: Path, answer: dict[str, Any], ogg: bytes, played: Any) -> dict[str, str]:
     files = {
         "played_wav": ("played.wav", listening.wav_bytes(played)),
         "played_opus": ("played.opus", ogg),

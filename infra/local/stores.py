@@ -111,13 +111,11 @@ class Stores:
         for url in self._sqs.list_queues().get("QueueUrls", []):
             for _ in range(_PEEKS):
                 answer = self._sqs.receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]
+                    QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, WaitTimeSeconds=0
                 )
                 messages = answer.get("Messages", [])
                 for message in messages:
                     yield url.rpartition("/")[2], message["Body"].encode()
-                    for attribute in message.get("MessageAttributes", {}).values():
-                        yield url.rpartition("/")[2], bytes(attribute.get("BinaryValue", b""))
                 if len(messages) < 10:  # noqa: PLR2004 - a short answer is the last one
                     break
 
