@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from dualtone.domain import canonical
 from dualtone.domain.errors import MalformedInput, PolicyViolation, Unavailable
 from sbc_agent.runtime.config import is_loopback
+from sbc_agent.runtime.system_errors import plain
 
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -139,11 +140,7 @@ def _plain(error: BaseException) -> str:
     reason = getattr(error, "reason", error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate does not verify ({reason.verify_message})"
-    if isinstance(reason, TimeoutError):
-        return "timed out"
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror.lower()
-    return type(reason).__name__
+    return plain(reason) if isinstance(reason, OSError) else type(reason).__name__
 
 
 def _offset(date: str | None, sent_at: float, received_at: float) -> float | None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dualtone.domain.errors import MalformedInput
+from sbc_agent.runtime.system_errors import plain
 
 _MAX_PORT: Final = 65_535
 _LOWEST_MEDIA_PORT: Final = 1_024
@@ -273,7 +274,7 @@ def load(path: Path) -> AgentConfig:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8 text; save the file as UTF-8"]) from error
     except OSError as error:
-        raise ConfigError([f"{path}: {(error.strerror or 'cannot be read').lower()}; name a readable file"]) from error
+        raise ConfigError([f"{path}: {plain(error)}; name a readable file"]) from error
     try:
         return parse(text)
     except ConfigError as error:

@@ -18,6 +18,7 @@ from typing import Final, Literal
 from sbc_agent.runtime.config import AgentConfig, PortRange
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.system_errors import plain
 
 Severity = Literal["fatal", "error", "warning"]
 
@@ -190,12 +191,11 @@ def directory(path: Path, setting: str) -> list[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
         return [
             Finding(
                 "fatal",
                 "directory",
-                f"{setting} {path} cannot be used ({reason}): create it and give it to the agent's user, "
+                f"{setting} {path} cannot be used ({plain(error)}): create it and give it to the agent's user, "
                 f"for example install -d -m 700 -o dualtone {path}",
             )
         ]

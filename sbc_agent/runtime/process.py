@@ -34,6 +34,7 @@ from sbc_agent.runtime.logs import Log, OwnWords
 from sbc_agent.runtime.receipts import CommandQueue
 from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
 from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.system_errors import plain
 from sbc_agent.runtime.uplink import Uplink
 from sbc_agent.runtime.version import version
 
@@ -163,7 +164,7 @@ class Agent:
         try:
             return await self._shell.start()
         except OSError as error:
-            sip, reason = self._config.sip, (error.strerror or type(error).__name__).lower()
+            sip, reason = self._config.sip, plain(error)
             raise Unavailable(
                 f"sip.udp {sip.udp or 'off'} or sip.tcp {sip.tcp or 'off'} cannot be listened to ({reason}): "
                 "stop what uses the port, or write another address"

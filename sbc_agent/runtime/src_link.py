@@ -7,12 +7,13 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dualtone.domain.errors import DualtoneError, MalformedInput
 from sbc_agent.protocol.stream import StreamFramer
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.src_dialog import Event, SrcDialog, Transport
+from sbc_agent.runtime.system_errors import plain
 
 _READ_BYTES: Final = 65_536
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -31,6 +32,7 @@ class SrcLink(asyncio.DatagramProtocol):
         self._events: asyncio.Queue[Event | CallFailed] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self._datagrams: asyncio.DatagramTransport | None = None
+        self._lost: asyncio.Future[None] = self._loop.create_future()
         self._stream: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -64,8 +66,7 @@ class SrcLink(asyncio.DatagramProtocol):
         except TimeoutError as error:
             raise CallFailed(f"no TCP connection to {target} within {_CONNECT_TIMEOUT_S:.0f} s") from error
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise CallFailed(f"no TCP connection to {target}: {reason}") from error
+            raise CallFailed(f"no TCP connection to {target}: {plain(error)}") from error
         return made(writer.get_extra_info("sockname")).reading(reader, writer)
 
     def reading(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> SrcLink:
@@ -96,6 +97,7 @@ class SrcLink(asyncio.DatagramProtocol):
             self._timer.cancel()
         if self._datagrams:
             self._datagrams.close()
+            await self._lost
         if self._reading:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -107,8 +109,11 @@ class SrcLink(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The UDP socket is in the loop."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._datagrams = transport
+        self._datagrams = cast("asyncio.DatagramTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The UDP socket is closed."""
+        self._lost.set_result(None)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:  # noqa: ARG002 - asyncio's signature
         """A datagram came."""

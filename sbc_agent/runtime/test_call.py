@@ -25,9 +25,11 @@ from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.src_dialog import Answered, Ended, Refused, TimedOut, Transport
 from sbc_agent.runtime.src_link import CallFailed, SrcLink
 from sbc_agent.runtime.src_offer import Party
+from sbc_agent.runtime.system_errors import plain
 
 Role = Literal["caller", "callee"]
 
+_SUCCESS: Final = range(200, 300)
 _PACKET_S: Final = speech.PACKET_MS / 1000
 _UUID_BYTES: Final = 16
 
@@ -139,20 +141,18 @@ async def place(target: Endpoint, transport: Transport, sides: Sequence[Side]) -
             link.act(link.dialog.invite)
             answered = await _answer(link)
             answered_ms = round(1000 * (loop.time() - started))
-            ports = _ports(answered, parties)
+            ports = await _ports(link, answered, parties)
             for channel, port, stream in zip(media, ports, answered.streams, strict=True):
                 if port:
                     channel.connect((stream.host, port))
             media_started_at = _now()
             sent = await _speak(link, media, ports, sides)
             ended_at = _now()
-            link.act(link.dialog.bye)
-            ended = await link.next_event()
+            ended = await _hang_up(link)
         finally:
             await link.close()
     if isinstance(ended, TimedOut):
         raise CallFailed("the recorder did not answer the BYE within 32 s")
-    assert isinstance(ended, Ended)
     return CallResult(
         sip_call_id=call_id,
         sip_session_id=sip_session_id,
@@ -204,18 +204,29 @@ async def _answer(link: SrcLink) -> Answered:
     if isinstance(event, TimedOut):
         raise CallFailed("no answer from the recorder within 32 s: is it running, and is the address right?")
     if isinstance(event, Refused):
-        link.act(link.dialog.bye)
+        if event.status in _SUCCESS:
+            await _hang_up(link)
         raise CallFailed(f"the recorder answered {event.status} {event.reason}")
     raise CallFailed("the recorder ended the call before it began")
 
 
-def _ports(answered: Answered, parties: Sequence[Party]) -> list[int]:
+async def _hang_up(link: SrcLink) -> Ended | TimedOut:
+    """Sends BYE and waits for its answer, or for the recorder's own BYE."""
+    link.act(link.dialog.bye)
+    while not isinstance(event := await link.next_event(), Ended | TimedOut):
+        pass
+    return event
+
+
+async def _ports(link: SrcLink, answered: Answered, parties: Sequence[Party]) -> list[int]:
     """The recorder's port for each party, in the order of the offer."""
     # REQ: RFC 3264 section 6: the answer has as many m-lines as the offer, in its order.
     if len(answered.streams) != len(parties):
+        await _hang_up(link)
         raise CallFailed(f"the recorder answered {len(answered.streams)} m-lines to {len(parties)}")
     ports = [stream.port for stream in answered.streams]
     if not any(ports):
+        await _hang_up(link)
         raise CallFailed("the recorder refused every stream (port 0)")
     return ports
 
@@ -274,7 +285,7 @@ def _media_socket(target: Endpoint) -> socket.socket:
         try:
             probe.connect((target.host, target.port))
         except OSError as error:
-            raise CallFailed(f"no way to {target}: {(error.strerror or 'unreachable').lower()}") from error
+            raise CallFailed(f"no way to {target}: {plain(error)}") from error
         host = probe.getsockname()[0]
     channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     channel.setblocking(False)  # noqa: FBT003 - the standard library names no argument

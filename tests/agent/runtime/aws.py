@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import botocore.session
@@ -83,17 +83,13 @@ class Gate:
 
     def _pump(self, source: socket.socket, sink: socket.socket, inward: bool) -> None:
         passed = 0
-        try:
+        with suppress(OSError):
             while data := source.recv(65_536):
                 passed += len(data)
                 if inward and self.cut_after is not None and passed > self.cut_after:
                     self.cuts += 1
                     break
                 sink.sendall(data)
-        except OSError:
-            pass
         for channel in (source, sink):
-            try:
+            with suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
