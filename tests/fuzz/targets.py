@@ -1,0 +1,150 @@
+"""What is fuzzed: each parser with its seeds, taken from vendors' samples and captured calls.
+
+A target's `run` takes octets; the oracle is one line: nothing but MalformedInput may escape.
+"""
+
+import gzip
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import address, answer, body, content_type, cseq, message, metadata, multipart, sdp, uri, via
+from sbc_agent.protocol.events import SessionOffered
+from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.message import Request
+from sbc_agent.protocol.recording_session import RecordingSession
+from sbc_agent.protocol.server import SipServer
+from sbc_agent.protocol.stream import StreamFramer
+from sbc_agent.protocol.uas import ServerSettings
+from tests.fuzz import mutators
+
+VECTORS: Final = Path(__file__).parents[1] / "vectors"
+_UDP: Final = Flow("udp", ("198.51.100.7", 5060), ("192.0.2.1", 5060))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, what it is fed from, how that is changed, and the share of changed inputs that it must still read."""
+
+    seeds: Sequence[bytes]
+    run: Callable[[bytes], object]
+    mutators: tuple[mutators.Mutator, ...] = mutators.ALL
+    still_read: float = 0.3
+
+
+def _sample(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data if path.suffix == ".xml" else data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _captured() -> list[bytes]:
+    found = []
+    for path in sorted((VECTORS / "captures").glob("*.json.gz")):
+        with gzip.open(path) as file:
+            capture = json.load(file)
+        found += [item["text"].encode() for dialog in capture["dialogs"] for item in dialog["messages"]]
+    return found
+
+
+def _with_length(data: bytes) -> bytes:
+    head, _, rest = data.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(rest), b"", rest])
+
+
+def _corpus() -> dict[str, list[bytes]]:
+    samples = {path.name: _sample(path) for path in sorted((VECTORS / "siprec").iterdir()) if path.suffix != ".md"}
+    messages = [_with_length(data) for data in samples.values() if data.split(b" ", 1)[0].isupper()] + _captured()
+    bodies, descriptions, documents = [], [], [data for name, data in samples.items() if name.endswith(".xml")]
+    descriptions += [data for name, data in samples.items() if name.endswith(".sdp")]
+    for data in messages:
+        found = message.parse(data)
+        if found.body.lstrip().startswith(b"--"):
+            bodies.append(found.body)
+        parts = body.read(found)
+        descriptions += [parts.sdp] if parts.sdp else []
+        documents += [parts.metadata] if parts.metadata else []
+    documents = [document for document in documents if not metadata.read(document).flags]
+    return {"messages": messages, "bodies": bodies, "descriptions": descriptions, "documents": documents}
+
+
+def _message(data: bytes) -> None:
+    """The message and every header value that has a grammar."""
+    found = message.parse(data)
+    message.salvage(data)
+    for parse, names in (
+        (via.parse, ["via"]),
+        (address.parse, ["from", "to", "contact", "record-route"]),
+        (cseq.parse, ["cseq"]),
+        (content_type.parse, ["content-type", "content-disposition"]),
+    ):
+        for value in itertools.chain.from_iterable(found.listed(name) for name in names):
+            _tolerated(parse, value)
+    if isinstance(found, Request):
+        _tolerated(uri.parse, found.uri)
+    body.read(found)
+
+
+def _tolerated(parse: Callable[[str], object], value: str) -> None:
+    """A header value may be refused without the message being so."""
+    try:
+        parse(value)
+    except MalformedInput:
+        return
+
+
+def _stream(data: bytes) -> None:
+    framer = StreamFramer()
+    for start in range(0, len(data), 700):
+        framer.feed(data[start : start + 700])
+        while framer.next_message() is not None:
+            continue
+
+
+def _description(data: bytes) -> None:
+    offer = sdp.parse(data)
+    plans = answer.plan(offer)
+    lines = answer.write_answer(offer, plans, {item.index: 20000 + 2 * item.index for item in plans}, "192.0.2.9")
+    answered = sdp.parse("\r\n".join(["v=0", "o=- 1 1 IN IP4 192.0.2.9", *lines]).encode("utf-8", "replace"))
+    assert [media.kind for media in answered.media] == [media.kind for media in offer.media]
+
+
+def _document(data: bytes) -> None:
+    metadata.recover(data)  # never raises
+    json.dumps(RecordingSession().merged(metadata.parse(data)).facts())
+
+
+def _server(data: bytes) -> None:
+    """A whole server, whatever comes: nothing at all may escape, and time passes afterwards."""
+    tokens = itertools.count(1)
+    server = SipServer(ServerSettings("192.0.2.9"), lambda: f"{next(tokens):032x}")
+    now = 1000.0
+    for _ in range(2):
+        server.receive(data, _UDP, now)
+        while (event := server.next_event()) is not None:
+            if isinstance(event, SessionOffered):
+                server.answer(event.session, {index: 20000 + 2 * index for index in event.needs_ports}, now)
+    for _ in range(40):
+        if (at := server.timer()) is not None:
+            now = at
+            server.handle_timer(now)
+
+
+def targets() -> dict[str, Target]:
+    """All targets by name."""
+    corpus = _corpus()
+    streams = [
+        b"\r\n\r\n".join(group) for group in zip(*[iter(map(_with_length, corpus["messages"]))] * 3, strict=False)
+    ]
+    return {
+        "message": Target(corpus["messages"], _message),
+        "stream": Target(streams, _stream),
+        "multipart": Target(corpus["bodies"], lambda data: multipart.parse(data, "")),
+        "sdp": Target(corpus["descriptions"], _description),
+        "metadata": Target(corpus["documents"], _document, mutators.XML),
+        "server": Target(corpus["messages"], _server),
+    }
