@@ -35,7 +35,7 @@ def run(name: str, target: Target, *, iterations: int, seed: int) -> Figures:
     draw = random.Random(seed ^ zlib.crc32(name.encode()))
     read, slowest, started = 0, 0.0, time.process_time()
     for number in range(iterations):
-        data = mutate(draw.choice(target.seeds), draw, target.mutators)
+        data = mutate(draw.choice(target.seeds), draw, target.changes)
         before = time.process_time()
         try:
             target.run(data)

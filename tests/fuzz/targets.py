@@ -32,7 +32,7 @@ class Target:
 
     seeds: Sequence[bytes]
     run: Callable[[bytes], object]
-    mutators: tuple[mutators.Mutator, ...] = mutators.ALL
+    changes: tuple[mutators.Mutator, ...] = mutators.ALL
     still_read: float = 0.3
 
 
