@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -290,37 +289,6 @@ class _Connection(asyncio.Protocol):
         """Closes the connection after what is still to be sent."""
         if self._transport is not None:
             self._transport.close()
-
-
-async def serve(
-    settings: SipSettings,
-    media: MediaPort,
-    log: Log,
-    stop: asyncio.Event,
-    started: Callable[[SipAddresses, Recorder], None],
-    *,
-    grace_s: float = 4.0,
-) -> None:
-    """Serves SIP until told to stop; then ends all calls and closes.
-
-    Args:
-        settings: Where to listen.
-        media: The media process, ready.
-        log: Where events are written.
-        stop: Set from outside to end it.
-        started: Called once with the addresses and the recorder, when the sockets are open.
-        grace_s: How long the peers have to answer our BYEs, in seconds.
-
-    Raises:
-        OSError: If an address cannot be bound.
-    """
-    shell = SipShell(settings, media, log)
-    try:
-        started(await shell.start(), shell.recorder)
-        await stop.wait()
-        await shell.drain(grace_s)
-    finally:
-        await shell.close()
 
 
 def _datagram_socket(address: HostPort) -> socket.socket:

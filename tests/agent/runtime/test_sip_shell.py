@@ -14,7 +14,7 @@ from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.stream import StreamFramer
 from sbc_agent.runtime import sip_shell
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell, serve
+from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
 from tests.agent.protocol.builders import Src, tag_of
 from tests.agent.protocol.memory_media import MemoryMedia
 
@@ -208,29 +208,24 @@ def test_draining_says_bye_and_waits_for_the_answer() -> None:
     """A stop ends all calls by BYE, answers late INVITEs 503, and ends as soon as the peers have answered."""
 
     async def scenario() -> None:
-        media, stop, started = MemoryMedia(), asyncio.Event(), asyncio.get_running_loop().create_future()
-        log = Log(stream=io.StringIO())
-        serving = asyncio.create_task(
-            serve(SETTINGS, media, log, stop, lambda *told: started.set_result(told), grace_s=30)
-        )
-        addresses, recorder = await started
-        with udp_socket() as peer:
-            port, src = peer.getsockname()[1], Src()
-            answer = await udp_exchange(peer, addresses.udp, local(src.invite(), port))
-            src.to_tag = tag_of(answer)
-            await asyncio.get_running_loop().sock_sendto(peer, local(src.request("ACK"), port), addresses.udp)
-            stop.set()
-            bye = await udp_exchange(peer, addresses.udp)
-            assert isinstance(bye, Request)
-            assert bye.method == "BYE"
-            refused = await udp_exchange(peer, addresses.udp, local(Src(call_id="late").invite(), port))
-            assert isinstance(refused, Response)
-            assert refused.status == 503
-            await asyncio.get_running_loop().sock_sendto(peer, answer_to(bye, 200), addresses.udp)
-            async with asyncio.timeout(PATIENCE_S):
-                await serving
-        assert recorder.calls == 0
-        assert [told.ended[1] for told in media.calls.values() if told.ended] == ["shutdown"]
+        async with running() as (shell, addresses, media):
+            with udp_socket() as peer:
+                port, src = peer.getsockname()[1], Src()
+                answer = await udp_exchange(peer, addresses.udp, local(src.invite(), port))
+                src.to_tag = tag_of(answer)
+                await asyncio.get_running_loop().sock_sendto(peer, local(src.request("ACK"), port), addresses.udp)
+                draining = asyncio.create_task(shell.drain(grace_s=30))
+                bye = await udp_exchange(peer, addresses.udp)
+                assert isinstance(bye, Request)
+                assert bye.method == "BYE"
+                refused = await udp_exchange(peer, addresses.udp, local(Src(call_id="late").invite(), port))
+                assert isinstance(refused, Response)
+                assert refused.status == 503
+                await asyncio.get_running_loop().sock_sendto(peer, answer_to(bye, 200), addresses.udp)
+                async with asyncio.timeout(PATIENCE_S):
+                    await draining
+            assert shell.recorder.calls == 0
+            assert [told.ended[1] for told in media.calls.values() if told.ended] == ["shutdown"]
 
     asyncio.run(scenario())
 
