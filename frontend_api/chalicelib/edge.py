@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from chalicelib.operation import SIGN_IN, Access, Answer, Call, Operation, Sourc
 from dualtone.domain.audit_event import NO_TENANT, NOBODY, AuditEvent, Outcome, Refusal, RequestFacts
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_recording_id
-from dualtone.domain.problem import MEDIA_TYPE, Problem, ProblemType
+from dualtone.domain.problem import MEDIA_TYPE, Problem
 from dualtone.domain.tenancy import Principal, Unauthenticated, Verb
 
 ON_EVERY_ANSWER: Final = {
@@ -139,6 +139,7 @@ def _refused(
     surroundings: Surroundings,
 ) -> HttpAnswer:
     problem = problems.from_exception(error, operation.verb, facts.request_id)
+    facts = replace(facts, now_ms=surroundings.now_ms())
     if operation.audited:
         tenant, who = (principal.tenant, principal.actor) if principal else (NO_TENANT, NOBODY)
         details: dict[str, Any] = {"status": problem.type.status.value, "problem": problem.type.slug}
@@ -153,8 +154,7 @@ def _refused(
                 )
             )
         except Exception as unwritten:  # noqa: BLE001 - an event that cannot be written is a failure of its own
-            _tell(operation, unwritten, facts, HTTPStatus.SERVICE_UNAVAILABLE, surroundings)
-            problem = Problem(ProblemType.UNAVAILABLE, None, problems.instance(facts.request_id))
+            error, problem = unwritten, problems.unavailable(facts.request_id)
     if problem.type.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _tell(operation, error, facts, problem.type.status, surroundings)
     return problem_answer(problem)
@@ -172,8 +172,8 @@ def _tell(
     operation: Operation, error: Exception, facts: RequestFacts, status: HTTPStatus, surroundings: Surroundings
 ) -> None:
     """Chalice turns errors into answers before any middleware sees them: the count of failures is kept here."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "unknown"
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    place = f"{ours[-1].filename.rpartition('/')[2]}:{ours[-1].lineno}" if ours else "unknown"
     route = f"{operation.method} {operation.path}"
     surroundings.failed(
         error, {"route": route, "place": place, "request_id": facts.request_id, "status": str(status.value)}

@@ -40,6 +40,11 @@ def instance(request_id: str) -> str:
     return f"urn:dualtone:request:{request_id}"
 
 
+def unavailable(request_id: str) -> Problem:
+    """Something did not answer: the same request may succeed in a moment."""
+    return Problem(ProblemType.UNAVAILABLE, None, instance(request_id), headers={"Retry-After": _RETRY_AFTER_S})
+
+
 def from_exception(error: Exception, verb: Verb, request_id: str) -> Problem:  # noqa: C901, PLR0911 - a table
     """Maps an exception to a problem. One that nobody raised on purpose says nothing about itself."""
     where = instance(request_id)
@@ -71,7 +76,7 @@ def from_exception(error: Exception, verb: Verb, request_id: str) -> Problem:  #
         case NotFound():
             return Problem(ProblemType.NOT_FOUND, None, where)
         case Unavailable():
-            return Problem(ProblemType.UNAVAILABLE, None, where, headers={"Retry-After": _RETRY_AFTER_S})
+            return unavailable(request_id)
         case PolicyViolation():
             return Problem(ProblemType.FORBIDDEN, str(error), where)
         case IntegrityError():

@@ -17,22 +17,19 @@ DAY_MS = 86_400_000
 
 
 class AuditTrail:
-    """Reads the audit outbox from where it stood."""
+    """Reads the audit outbox from where it stood, and keeps it short: what was read is removed."""
 
     def __init__(self) -> None:
-        self._seen = {(item["pk"], item["sk"]) for item in self._all()}
+        self.new()
 
     def new(self) -> list[dict[str, Any]]:
         """Events since the last look, the oldest first."""
-        fresh = [item for item in self._all() if (item["pk"], item["sk"]) not in self._seen]
-        self._seen |= {(item["pk"], item["sk"]) for item in fresh}
-        return sorted(fresh, key=lambda item: item["sk"])
-
-    @staticmethod
-    def _all() -> list[dict[str, Any]]:
-        scan = wiring.dynamodb().get_paginator("scan")
-        pages = scan.paginate(TableName=wiring.settings().audit_table)
-        return [from_item(item) for page in pages for item in page["Items"]]
+        table, dynamodb = wiring.settings().audit_table, wiring.dynamodb()
+        pages = dynamodb.get_paginator("scan").paginate(TableName=table)
+        items = [item for page in pages for item in page["Items"]]
+        for item in items:
+            dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+        return sorted(map(from_item, items), key=lambda event: event["sk"])
 
 
 @pytest.fixture(scope="package")

@@ -75,7 +75,7 @@ def make(
     version_id = wiring.vault_store().put(sealed.vault_key, sealed.data, sealed.sha256)
     entry = _entry(attempt, sealed, version_id, seconds, started_at_ms)
     commit = Commit(
-        attempt=replace(attempt, vault_version_id=version_id, retention_until_ms=entry.retention_until_ms),
+        attempt=replace(attempt, vault_version_id=version_id, lock_until_ms=entry.retention_until_ms),
         entry=entry,
         metadata=wiring.metadata_store().seal(whose, recording, month, _metadata(caller, callee, sip_call_id)),
         keys=_keys(whose, recording, sealed, started_at_ms),

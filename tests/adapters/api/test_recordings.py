@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from dualtone.adapters import clock, wiring
+from dualtone.domain.ids import CallId, TenantId
 from dualtone.domain.period import DAY_MS, month_of
 from tests.adapters.api import recordings
 from tests.adapters.api.gateway import call, post_json
 from tests.adapters.api.recordings import CALLEE, CALLER, Made
 
+ACME = TenantId("acme")
 LIST = "/v1/recordings"
 SEARCH = "/v1/recordings/search"
 ONE = "/v1/recordings/{recording_id}"
@@ -161,10 +163,8 @@ def test_a_call_is_followed_by_its_sip_call_id(officer: str, administrator: str,
 
 def test_a_call_on_its_way_has_a_state_and_no_recording_yet(officer: str, cloud: object) -> None:
     """From the arrival of its manifest on."""
-    token = wiring.tokens().sip_call_id(recordings.TenantId("acme"), "on-its-way@sbc")
-    wiring.recording_index().announce(
-        recordings.TenantId("acme"), recordings.CallId("01JD0000000000000000000009"), [token]
-    )
+    token = wiring.tokens().sip_call_id(ACME, "on-its-way@sbc")
+    wiring.recording_index().announce(ACME, CallId("01JD0000000000000000000009"), [token])
     answer = call("GET", "/v1/calls", query={"sip_call_id": "on-its-way@sbc"}, token=officer).json
     assert answer == {"call_id": "01JD0000000000000000000009", "state": "finalising", "recording_id": None}
 

@@ -116,18 +116,20 @@ class Table:
         Args:
             pk: Partition key.
             sk: Sort key.
-            set_to: Attributes and their new values.
+            set_to: Attributes and their new values; None removes one.
             only_if: The condition; names in it are written ``#name``.
             values: What the condition's ``:placeholders`` stand for.
         """
         names = {f"#{name}": name for name in set_to} | {
             word: word[1:] for word in only_if.replace("(", " ").split() if word.startswith("#")
         }
+        kept = ", ".join(f"#{name} = :set_{name}" for name, value in set_to.items() if value is not None)
+        removed = ", ".join(f"#{name}" for name, value in set_to.items() if value is None)
         return {
             "Update": {
                 "TableName": self._name,
                 "Key": to_item({"pk": pk, "sk": sk}),
-                "UpdateExpression": "SET " + ", ".join(f"#{name} = :set_{name}" for name in set_to),
+                "UpdateExpression": f"SET {kept}" + (f" REMOVE {removed}" if removed else ""),
                 "ConditionExpression": only_if,
                 "ExpressionAttributeNames": names,
                 "ExpressionAttributeValues": to_item({f":set_{name}": value for name, value in set_to.items()})

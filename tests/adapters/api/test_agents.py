@@ -1,0 +1,307 @@
+"""Agents: invited, enrolled once, and given a quarter of an hour at a time, below their own prefix."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
+
+from dualtone.adapters import api_wiring, clock, wiring
+from dualtone.adapters.attribute_values import from_item, to_item
+from dualtone.domain import canonical
+from dualtone.domain.ids import AgentId, TenantId
+from dualtone.domain.signing import Envelope
+from tests.adapters.api import agents
+from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key
+from tests.adapters.api.conftest import AuditTrail
+from tests.adapters.api.gateway import post_form, post_json
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    key: ec.EllipticCurvePrivateKey
+    agent_id: str
+    identity: dict[str, Any]
+
+    def assertion(self, **changes: Any) -> str:
+        return assertion(self.key, self.agent_id, self.identity["token_url"], **changes)
+
+
+@pytest.fixture(scope="module")
+def enrolled(administrator: str) -> Enrolled:
+    key, invitation = new_key(), invite(administrator)
+    answer = enrol(invitation["code"], key, name="sbc-1.lon")
+    assert answer.status == 201
+    return Enrolled(key, invitation["agent_id"], answer.json)
+
+
+@pytest.fixture
+def assumed() -> Iterator[list[dict[str, Any]]]:
+    """Parameters of each AssumeRole, as they go to AWS."""
+    calls: list[dict[str, Any]] = []
+
+    def note(params: dict[str, Any], **_: object) -> None:
+        calls.append(dict(params))
+
+    events = wiring.sts().meta.events
+    events.register("provide-client-params.sts.AssumeRole", note)
+    yield calls
+    events.unregister("provide-client-params.sts.AssumeRole", note)
+
+
+def signing_key_der() -> bytes:
+    return api_wiring.signing_public_key()
+
+
+def test_a_code_carries_the_fingerprint_of_our_signing_key(administrator: str) -> None:
+    """So that the machine can tell us from an impostor; only the code's hash is stored."""
+    invitation = invite(administrator)
+    prefix, secret, fingerprint = invitation["code"].split("-")
+    expected = base64.b32encode(hashlib.sha256(signing_key_der()).digest()).decode()[:16]
+    assert (prefix, len(secret), fingerprint) == ("DT1", 26, expected)
+    pages = wiring.dynamodb().get_paginator("scan").paginate(TableName=wiring.settings().directory_table)
+    stored = json.dumps([page["Items"] for page in pages])
+    assert secret not in stored
+    assert hashlib.sha256(invitation["code"].encode()).hexdigest() in stored
+
+
+def test_enrolment_tells_the_agent_all_it_needs(enrolled: Enrolled) -> None:
+    """Where, under which prefix, and by which key to believe us from now on."""
+    identity, settings = enrolled.identity, wiring.settings()
+    assert identity["agent_id"] == enrolled.agent_id
+    assert (identity["tenant"], identity["prefix"]) == ("acme", f"acme/{enrolled.agent_id}/")
+    assert identity["ingest_bucket"] == settings.ingest_bucket
+    assert identity["token_url"] == f"{settings.public_url}/v1/token"
+    assert (identity["region"], identity["signing_key_id"]) == ("eu-west-1", settings.signing_key)
+    pinned = load_pem_public_key(identity["signing_public_key"].encode())
+    assert pinned.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == signing_key_der()
+    attributes = wiring.sqs().get_queue_attributes(QueueUrl=identity["command_queue_url"], AttributeNames=["All"])
+    assert attributes["Attributes"]["QueueArn"].endswith(f":dualtone-commands-{enrolled.agent_id}")
+    agent = wiring.directory().agent(TenantId("acme"), AgentId(enrolled.agent_id))
+    assert agent.active_key() == agents.public_pem(enrolled.key).strip()
+
+
+def test_the_ingest_key_is_signed_for_the_tenant(enrolled: Enrolled) -> None:
+    """RSA-4096, named by its ARN, believed by the pinned key alone."""
+    payload = Envelope.from_json(enrolled.identity["ingest_key"]).verified(signing_key_der(), "ingest-key")
+    named = canonical.decode(payload)
+    assert (named["tenant"], named["key_arn"]) == ("acme", wiring.settings().ingest_key)
+    key = load_der_public_key(base64.b64decode(named["public_key_der"]))
+    assert isinstance(key, rsa.RSAPublicKey)
+    assert key.key_size == 4096
+
+
+def test_a_code_is_good_once_and_every_refusal_looks_the_same(
+    administrator: str, enrolled: Enrolled, trail: AuditTrail
+) -> None:
+    """Used, expired, unknown, malformed: one answer, different events."""
+    used, expired = invite(administrator), invite(administrator)
+    assert enrol(used["code"].lower(), new_key()).status == 201
+    code = {"pk": f"enrol#{hashlib.sha256(expired['code'].encode()).hexdigest()}", "sk": "code"}
+    wiring.dynamodb().update_item(
+        TableName=wiring.settings().directory_table,
+        Key=to_item(code),
+        UpdateExpression="SET expires_at_ms = :now",
+        ExpressionAttributeValues=to_item({":now": clock.now_ms()}),
+    )
+    trail.new()
+    unknown = used["code"][:-20] + ("A" if used["code"][-20] != "A" else "B") + used["code"][-19:]
+    answers = [enrol(text, new_key()) for text in (used["code"], expired["code"], unknown, "DT1-nonsense")]
+    assert {answer.status for answer in answers} == {403}
+    assert all(answer.without_instance() == answers[0].without_instance() for answer in answers)
+    events = trail.new()
+    assert sorted(event["details"]["reason"] for event in events) == [
+        "no such code",
+        "no such code",
+        "the code has expired",
+        "the code is used",
+    ]
+    assert sorted(event["tenant"] for event in events) == ["-", "-", "acme", "acme"]
+
+
+@pytest.mark.parametrize("key", ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "é"])
+def test_an_enrolment_without_a_key_is_refused_and_spends_nothing(administrator: str, key: str) -> None:
+    """422, and the code is still good."""
+    invitation = invite(administrator)
+    body = {"code": invitation["code"], "public_key": key}
+    assert post_json("/v1/agents/enrol", body).status == 422
+    assert enrol(invitation["code"], new_key()).status == 201
+
+
+def test_a_key_on_another_curve_is_refused(administrator: str) -> None:
+    """P-256 is what everything else is signed with."""
+    invitation = invite(administrator)
+    answer = enrol(invitation["code"], ec.generate_private_key(ec.SECP384R1()))
+    assert answer.status == 422
+
+
+def test_credentials_reach_the_agents_own_prefix_and_queue_only(
+    enrolled: Enrolled, assumed: list[dict[str, Any]]
+) -> None:
+    """Fifteen minutes; tags for the role's policy; a session policy that says the same again."""
+    answer = ask(enrolled.assertion())
+    assert answer.status == 200
+    assert answer.json["ingest_key"] == enrolled.identity["ingest_key"]
+    assert answer.json["expires_at"].endswith("Z")
+    (request,) = assumed
+    assert request["RoleArn"] == wiring.settings().agent_role_arn
+    assert request["DurationSeconds"] == 900
+    assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {"tenant": "acme", "agent": enrolled.agent_id}
+    put, commands = json.loads(request["Policy"])["Statement"]
+    bucket = wiring.settings().ingest_bucket
+    assert (put["Action"], put["Resource"]) == ("s3:PutObject", f"arn:aws:s3:::{bucket}/acme/{enrolled.agent_id}/*")
+    queue = wiring.sqs().get_queue_attributes(
+        QueueUrl=enrolled.identity["command_queue_url"], AttributeNames=["QueueArn"]
+    )["Attributes"]["QueueArn"]
+    assert commands["Resource"] == queue
+    assert set(commands["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
+
+
+def test_an_assertion_is_good_once(enrolled: Enrolled, assumed: list[dict[str, Any]]) -> None:
+    """A replay gets nothing, not even a session that nobody is told about."""
+    signed = enrolled.assertion()
+    assert ask(signed).status == 200
+    assert ask(signed).status == 400
+    assert len(assumed) == 1
+
+
+NOW = clock.now_ms() // 1000
+FORGERIES: list[tuple[str, dict[str, Any]]] = [
+    ("for another service", {"aud": "https://elsewhere.example/v1/token"}),
+    ("for a longer address", {"aud": "{token_url}/"}),
+    ("for nobody", {"aud": None}),
+    ("ended", {"iat": NOW - 400, "exp": NOW - 100}),
+    ("lives too long", {"exp": NOW + 4000}),
+    ("issued long ago, lives too long", {"iat": NOW - 4000}),
+    ("from the future", {"iat": NOW + 200, "exp": NOW + 280}),
+    ("not before later", {"nbf": NOW + 200}),
+    ("without end", {"exp": None}),
+    ("end is text", {"exp": "soon"}),
+    ("end is a fraction", {"exp": NOW + 100.5}),
+    ("without id", {"jti": None}),
+    ("empty id", {"jti": ""}),
+    ("endless id", {"jti": "x" * 200}),
+    ("another subject", {"sub": "agt_01JD0000000000000000000000"}),
+    ("without subject", {"sub": None}),
+    ("another issuer", {"iss": "agt_01JD0000000000000000000000"}),
+    ("no agent", {"iss": "acme", "sub": "acme"}),
+    ("issuer is a list", {"iss": ["agt_01JD0000000000000000000000"]}),
+]
+
+
+@pytest.mark.parametrize("changes", [row[1] for row in FORGERIES], ids=[row[0] for row in FORGERIES])
+def test_an_assertion_that_is_not_as_it_must_be_is_refused(
+    enrolled: Enrolled, assumed: list[dict[str, Any]], changes: dict[str, Any]
+) -> None:
+    """REQ: RFC 7523 section 3.1: `invalid_grant`; which claim was wrong is not said."""
+    filled = {
+        name: value.format(token_url=enrolled.identity["token_url"]) if isinstance(value, str) else value
+        for name, value in changes.items()
+    }
+    signed = raw_assertion(enrolled, filled)
+    answer = ask(signed)
+    assert answer.status == 400
+    assert answer.json["error"] == "invalid_grant"
+    assert answer.json["detail"] == "the assertion was not accepted"
+    assert assumed == []
+
+
+def raw_assertion(enrolled: Enrolled, changes: dict[str, Any]) -> str:
+    """PyJWT refuses to write some wrong types: sign the bytes ourselves."""
+    now = clock.now_ms() // 1000
+    agent = enrolled.agent_id
+    claims = {
+        "iss": agent,
+        "sub": agent,
+        "aud": enrolled.identity["token_url"],
+        "iat": now,
+        "exp": now + 240,
+        "jti": "j",
+    }
+    claims |= {"jti": f"{now}-{json.dumps(changes)}"[:100]} | changes
+    claims = {name: value for name, value in claims.items() if value is not None}
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    signed = f"{part(json.dumps({'alg': 'ES256', 'typ': 'JWT'}).encode())}.{part(json.dumps(claims).encode())}"
+    r, s = decode_dss_signature(enrolled.key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{signed}.{part(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def test_the_forgeries_differ_from_a_good_assertion_in_that_alone(enrolled: Enrolled) -> None:
+    """The control: without a change it is accepted."""
+    assert ask(raw_assertion(enrolled, {})).status == 200
+    assert ask(raw_assertion(enrolled, {"aud": ["https://x", enrolled.identity["token_url"]]})).status == 200
+
+
+def test_only_the_enrolled_key_signs_for_an_agent(administrator: str, enrolled: Enrolled) -> None:
+    """Another agent's key, no signature, a MAC keyed with the public key, garbage: refused alike."""
+    other_key, other = new_key(), invite(administrator)
+    assert enrol(other["code"], other_key).status == 201
+    url, agent = enrolled.identity["token_url"], enrolled.agent_id
+    attempts = [
+        assertion(other_key, agent, url),
+        assertion("", agent, url, algorithm="none"),
+        assertion(hashlib.sha256(agents.public_pem(enrolled.key).encode()).digest(), agent, url, algorithm="HS256"),
+        assertion(enrolled.key, "agt_01JD0000000000000000000007", url),
+        "a.b.c",
+        "",
+        enrolled.assertion()[:-4] + "AAAA",
+    ]
+    answers = [ask(signed) for signed in attempts]
+    assert [answer.status for answer in answers] == [400] * len(attempts)
+    assert all(answer.without_instance() == answers[0].without_instance() for answer in answers)
+
+
+def test_a_pending_and_a_revoked_agent_get_nothing(administrator: str, trail: AuditTrail) -> None:
+    """The refusal of a revoked agent stands in its tenant's log, with the reason that it was not told."""
+    key, invitation = new_key(), invite(administrator)
+    identity = enrol(invitation["code"], key).json
+    wiring.dynamodb().update_item(
+        TableName=wiring.settings().directory_table,
+        Key=to_item({"pk": "tenant#acme", "sk": f"agent#{invitation['agent_id']}"}),
+        UpdateExpression="SET #state = :revoked",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues=to_item({":revoked": "revoked"}),
+    )
+    trail.new()
+    assert ask(assertion(key, invitation["agent_id"], identity["token_url"])).status == 400
+    (event,) = trail.new()
+    assert (event["tenant"], event["outcome"], event["who"]) == ("acme", "refused", "nobody")
+    assert event["details"]["reason"] == "the agent is revoked"
+    pending = invite(administrator)
+    assert ask(assertion(key, pending["agent_id"], identity["token_url"])).status == 400
+
+
+def test_another_grant_is_not_served(enrolled: Enrolled) -> None:
+    """RFC 7523's grant and no other; unknown parameters are ignored."""
+    signed = enrolled.assertion()
+    assert post_form("/v1/token", {"grant_type": "client_credentials", "assertion": signed}).status == 422
+    fields = {"grant_type": agents.GRANT, "assertion": signed, "scope": "whatever"}
+    assert post_form("/v1/token", fields).status == 200
+
+
+def test_spent_assertions_are_remembered_as_hashes_until_they_end(enrolled: Enrolled) -> None:
+    """DynamoDB's TTL removes them when they could not be used any more."""
+    assert ask(enrolled.assertion(jti="a-telling-id")).status == 200
+    digest = hashlib.sha256(b"a-telling-id").hexdigest()
+    item = wiring.dynamodb().get_item(
+        TableName=wiring.settings().directory_table,
+        Key=to_item({"pk": f"jti#{enrolled.agent_id}#{digest}", "sk": "jti"}),
+    )["Item"]
+    assert 0 < from_item(item)["expires_at_s"] - clock.now_ms() // 1000 <= 300
