@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import boto3
 import pytest
@@ -35,12 +35,12 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 
 def _made() -> Cloud:
-    kms, s3, dynamodb, sqs = (boto3.client(name) for name in ("kms", "s3", "dynamodb", "sqs"))
+    kms, s3, dynamodb, sqs = boto3.client("kms"), boto3.client("s3"), boto3.client("dynamodb"), boto3.client("sqs")
     location = {"LocationConstraint": REGION}
     s3.create_bucket(Bucket=INGEST, CreateBucketConfiguration=location)
     s3.create_bucket(Bucket=VAULT, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=location)
     for table in (INDEX, KEYS, DIRECTORY, AUDIT):
-        indexed = {"GlobalSecondaryIndexes": [_index()]} if table == INDEX else {}
+        indexed: dict[str, Any] = {"GlobalSecondaryIndexes": [_index()]} if table == INDEX else {}
         names = ("pk", "sk", "gsi1pk", "gsi1sk") if table == INDEX else ("pk", "sk")
         dynamodb.create_table(
             TableName=table,
@@ -50,7 +50,7 @@ def _made() -> Cloud:
             **indexed,
         )
 
-    def key(**spec: str) -> str:
+    def key(**spec: Any) -> str:
         return str(kms.create_key(**spec)["KeyMetadata"]["Arn"])
 
     made = Cloud(

@@ -1,104 +1,67 @@
-"""One call, one recording: under repeated, concurrent and interrupted events, and after what a crash left is reconciled.
+"""One call, one recording: under repeated, concurrent and interrupted events, and after a crash.
 
-The finaliser is killed before and after every single call that it makes to the outside: a BaseException that nothing
-catches, as if the process had ended there. Then the event comes again, or only the reconciler does.
+The finaliser is killed after every single change that it makes to the outside, and before the first: a BaseException
+that nothing catches, as if the process had ended there. Then the event comes again, or the reconciler comes first.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
 
-from dualtone.adapters import clock, opus_encoder, wiring
+from dualtone.adapters import clock, wiring
 from dualtone.adapters.finalizer import finalizer
-from dualtone.adapters.kms import KmsSigner
-from dualtone.adapters.observability import Alarms
 from dualtone.domain import call_files
 from dualtone.domain.errors import IntegrityError, Unavailable
 from dualtone.domain.ids import CallId
-from dualtone.usecases.commit_recording import CommitRecording
-from dualtone.usecases.finalize_recording import Chance, FinalizeRecording, Finalized, KeyArns
-from dualtone.usecases.open_call import OpenCall
+from dualtone.usecases.commit_recording import Commit, CommitRecording
+from dualtone.usecases.finalize_recording import Finalized
 from dualtone.usecases.reconcile_recordings import PATIENCE_MS
-from dualtone.usecases.render_audio import RenderAudio
 from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, Cloud
 from tests.call_samples import TENANT, Upload, blocks, packets, speech
 
 ALICE: Final = speech("alice")[:16_000]
+READS: Final = ("Get", "Head", "Query", "List", "Decrypt", "Generate", "Sign", "AssumeRole")
+CHANGES: Final = [
+    "PutItem",  # the attempt
+    "PutItem",  # the call is being finalised
+    "PutObject",
+    "TransactWriteItems",
+    "PutObjectRetention",
+    "DeleteObjects",
+    "DeleteObject",
+    "SendMessage",
+    "DeleteItem",
+]
 
 
 class Killed(BaseException):
     """The process ended here."""
 
 
-class Fate:
-    """Counts the calls to the outside, and ends the process at one moment of them."""
+@contextmanager
+def killed_after(changes: int) -> Iterator[list[str]]:
+    """Ends the process after so many changes; yields the list in which they are written down."""
+    done: list[str] = []
 
-    def __init__(self, at: int) -> None:
-        self._at = at
-        self.moments = 0
-        self.last = ""
+    def notice(model: Any, **_: object) -> None:
+        if not model.name.startswith(READS):
+            done.append(model.name)
+            if len(done) == changes:
+                raise Killed
 
-    def moment(self, name: str) -> None:
-        """One moment before or after a call."""
-        self.last = name
-        if self.moments == self._at:
-            raise Killed(name)
-        self.moments += 1
-
-    def over(self, port: Any) -> Any:
-        """The port, mortal."""
-        return _Mortal(port, self)
-
-
-class _Mortal:
-    def __init__(self, port: Any, fate: Fate) -> None:
-        self._port = port
-        self._fate = fate
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._port, name)
-        if not callable(value):
-            return value
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._fate.moment(f"before {name}")
-            result = value(*args, **kwargs)
-            self._fate.moment(f"after {name}")
-            return result
-
-        return call
-
-
-def mortal(cloud: Cloud, fate: Fate) -> FinalizeRecording:
-    """The finaliser as it is wired, every port of it mortal."""
-    ingest, index = fate.over(wiring.ingest_store()), fate.over(wiring.recording_index())
-    directory, kms = fate.over(wiring.directory()), fate.over(wiring.kms())
-    signer = KmsSigner(kms, cloud.signing_key)
-    return FinalizeRecording(
-        uploads=ingest,
-        directory=directory,
-        open_call=OpenCall(ingest, kms),
-        render=RenderAudio(opus_encoder.started),
-        custody=lambda tenant: fate.over(wiring.vault_access().custody(tenant)),
-        signer=signer,
-        metadata=fate.over(wiring.metadata_store()),
-        tokens=fate.over(wiring.tokens()),
-        index=index,
-        commit=CommitRecording(
-            index=index,
-            vault=fate.over(wiring.vault_store()),
-            ingest=ingest,
-            agents=directory,
-            queues=fate.over(wiring.commit_recording()._queues),
-            signer=signer,
-        ),
-        alarms=Alarms(),
-        keys=KeyArns(cloud.ingest_key, cloud.custodian_a, cloud.custodian_b),
-        chance=Chance(clock.now_ms, clock.random_bytes),
-    )
+    clients = (wiring.dynamodb(), wiring.s3(), wiring.sqs())
+    for client in clients:
+        client.meta.events.register("after-call", notice)
+    try:
+        yield done
+    finally:
+        for client in clients:
+            client.meta.events.unregister("after-call", notice)
 
 
 def sample(cloud: Cloud, number: int = 0) -> Upload:
@@ -129,25 +92,39 @@ def assert_one_recording(cloud: Cloud, sent: Upload, where: str = "") -> None:
     assert cloud.opened(sent.manifest.call), where
 
 
+def test_what_a_finaliser_changes(cloud: Cloud) -> None:
+    """The steps of a commit, in their order: nothing is locked before the commit, or deleted before it is locked."""
+    finalizer()(cloud.receive(sample(cloud, 99)))  # makes the month's key
+    with killed_after(-1) as done:
+        finalizer()(cloud.receive(sample(cloud)))
+    assert done == CHANGES
+
+
 @pytest.mark.parametrize("recovery", ["the event comes again", "the reconciler comes first"])
-def test_killed_at_every_moment(cloud: Cloud, recovery: str) -> None:
+@pytest.mark.parametrize("changes", range(1, len(CHANGES) + 1), ids=lambda n: f"{n}-{CHANGES[n - 1]}")
+def test_killed_between_any_two_steps(cloud: Cloud, recovery: str, changes: int) -> None:
     """Wherever it dies, one whole recording results, and nothing else is left."""
-    moment, alive = 0, False
-    while not alive:
-        fate, sent = Fate(moment), sample(cloud, moment)
-        key = cloud.receive(sent)
-        try:
-            mortal(cloud, fate)(key)
-            alive = True
-        except Killed as death:
-            where = f"{recovery}, killed {death} (moment {moment})"
-            if recovery == "the reconciler comes first":
-                reconcile()
-            finalizer()(key)
-            reconcile()
-            assert_one_recording(cloud, sent, where)
-        moment += 1
-    assert moment > 40, "too few calls were interrupted to believe this test"
+    finalizer()(cloud.receive(sample(cloud, 99)))
+    cloud.receipts()
+    sent = sample(cloud)
+    key = cloud.receive(sent)
+    with pytest.raises(Killed), killed_after(changes):
+        finalizer()(key)
+    if recovery == "the reconciler comes first":
+        reconcile()
+    finalizer()(key)
+    reconcile()
+    assert_one_recording(cloud, sent)
+
+
+def test_the_reconciler_alone_completes_what_was_committed(cloud: Cloud) -> None:
+    """After the transaction the recording exists; lock, release and receipt need no event any more."""
+    sent = sample(cloud)
+    key = cloud.receive(sent)
+    with pytest.raises(Killed), killed_after(1 + CHANGES.index("TransactWriteItems") + 1):
+        finalizer()(key)
+    reconcile()
+    assert_one_recording(cloud, sent)
 
 
 def test_a_repeated_event_changes_nothing(cloud: Cloud) -> None:
@@ -183,25 +160,20 @@ def test_another_manifest_of_the_same_generation_deletes_nothing(cloud: Cloud) -
     assert cloud.receipts() == []
 
 
-def test_concurrent_events_make_one_recording(cloud: Cloud) -> None:
+def test_concurrent_events_make_one_recording(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two finalisers encode the same call at once; one wins, the loser's object goes with the reconciler."""
     sent = sample(cloud)
     key = cloud.receive(sent)
     together = threading.Barrier(2)
-    outcomes: list[Finalized] = []
+    commit = CommitRecording.commit
 
-    def run() -> None:
-        finalise = mortal(cloud, Fate(-1))
-        commit = finalise._commit.commit
+    def at_once(self: CommitRecording, prepared: Commit) -> bool:
+        together.wait(60)
+        return commit(self, prepared)
 
-        def at_once(prepared: Any) -> bool:
-            together.wait(60)
-            return commit(prepared)
-
-        finalise._commit.commit = at_once  # type: ignore[method-assign]
-        outcomes.append(finalise(key))
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    monkeypatch.setattr(CommitRecording, "commit", at_once)
+    finalise, outcomes = finalizer(), list[Finalized]()
+    threads = [threading.Thread(target=lambda: outcomes.append(finalise(key))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -212,37 +184,34 @@ def test_concurrent_events_make_one_recording(cloud: Cloud) -> None:
     assert_one_recording(cloud, sent)
 
 
-def test_a_young_attempt_is_left_alone(cloud: Cloud) -> None:
-    """The reconciler does not touch what may still be at work."""
-    fate = Fate(-1)
-    finalise = mortal(cloud, fate)
-    key = cloud.receive(sample(cloud))
-    store = finalise._commit.store
+@contextmanager
+def reconciled_while_storing(monkeypatch: pytest.MonkeyPatch, after_ms: int) -> Iterator[None]:
+    """Runs the reconciler, as if so much time had passed, right after an attempt stored its object."""
+    store = CommitRecording.store
 
-    def interrupted(attempt: Any, data: bytes, sha256: str) -> str:
-        version = store(attempt, data, sha256)
-        reconcile(after_ms=PATIENCE_MS - 60_000)
+    def overtaken(self: CommitRecording, *args: Any) -> str:
+        version = store(self, *args)
+        reconcile(after_ms)
         return version
 
-    finalise._commit.store = interrupted  # type: ignore[method-assign]
-    assert finalise(key) is Finalized.RECORDED
+    with monkeypatch.context() as patch:
+        patch.setattr(CommitRecording, "store", overtaken)
+        yield
 
 
-def test_an_abandoned_attempt_cannot_commit(cloud: Cloud) -> None:
+def test_a_young_attempt_is_left_alone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reconciler does not touch what may still be at work."""
+    key = cloud.receive(sample(cloud))
+    with reconciled_while_storing(monkeypatch, PATIENCE_MS - 60_000):
+        assert finalizer()(key) is Finalized.RECORDED
+
+
+def test_an_abandoned_attempt_cannot_commit(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finaliser that was given up writes nothing more; its event comes again and succeeds."""
     sent = sample(cloud)
-    finalise = mortal(cloud, Fate(-1))
     key = cloud.receive(sent)
-    store = finalise._commit.store
-
-    def overtaken(attempt: Any, data: bytes, sha256: str) -> str:
-        version = store(attempt, data, sha256)
-        reconcile()
-        return version
-
-    finalise._commit.store = overtaken  # type: ignore[method-assign]
-    with pytest.raises(Unavailable):
-        finalise(key)
+    with reconciled_while_storing(monkeypatch, PATIENCE_MS + 60_000), pytest.raises(Unavailable):
+        finalizer()(key)
     assert cloud.recordings() == []
     assert cloud.vault_versions() == []
     assert finalizer()(key) is Finalized.RECORDED

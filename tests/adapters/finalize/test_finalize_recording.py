@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from dualtone.adapters import wiring
@@ -31,21 +30,10 @@ from tests.call_samples import (
     speech,
     stream_entry,
 )
+from tests.listening import correlation
 
 ALICE, BOB = speech("alice"), speech("bob")
 S = 1_000_000
-
-
-def correlation(heard: npt.NDArray[np.int16], spoken: npt.NDArray[np.int16]) -> tuple[float, float]:
-    """Best correlation over lags of at most 40 ms, and that lag in ms."""
-    reach = 320
-    core = spoken[reach:-reach].astype(np.float64)
-    best = (-1.0, 0.0)
-    for lag in range(-reach, reach + 1, 4):
-        window = heard[reach + lag : reach + lag + core.size].astype(np.float64)
-        value = float(core[: window.size] @ window / (np.linalg.norm(core[: window.size]) * np.linalg.norm(window)))
-        best = max(best, (value, lag / 8))
-    return best
 
 
 def two_sides(*, callee_law: Law = Law.A) -> list[Packet]:
@@ -157,7 +145,7 @@ def test_it_is_found_by_number_and_followed_by_call_id(cloud: Cloud) -> None:
 
 
 def test_the_upload_goes_and_the_agent_is_told(cloud: Cloud) -> None:
-    """Nothing is left in ingest, no attempt is left, one signed receipt names every part, one audit event is written."""
+    """Nothing is left in ingest, no attempt is left, one receipt names every part, one audit event is written."""
     sent = cloud.seal(blocks(two_sides()))
     finalizer()(cloud.receive(sent))
     assert cloud.ingest_keys() == []
