@@ -62,7 +62,7 @@ test: checks packages ## Run every check and test, as CI does
 	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: test-all
-test-all: checks packages sam-build test-pythons ## Also build for Lambda, try other Pythons, run the long tests
+test-all: checks packages sam-build test-pythons fuzz ## Also build for Lambda, try other Pythons, fuzz, run the long tests
 	$(BIN)/python -m pytest -m "long or not long" $(PYTEST)
 
 .PHONY: checks
@@ -117,15 +117,17 @@ test-pythons: packages
 
 # ------------------------------------------------------------------------------------------------------ bench
 
-.PHONY: bench bench-agent bench-finalize
-bench: $(ENOUGH_TO_RUN) ## Measure the agent's engine and the finaliser (JSON=1: one JSON object as the last line)
+.PHONY: bench
+bench: $(ENOUGH_TO_RUN) ## Measure; bench-agent, bench-finalize, bench-vault: one of it (JSON=1: one JSON object as the last line)
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json)
 
-bench-agent: $(ENOUGH_TO_RUN) ## Measure the agent's engine alone
-	@$(BIN)/python -m tests.bench.engine $(if $(JSON),--json)
+.PHONY: bench-agent bench-finalize bench-vault
+bench-agent bench-finalize bench-vault: $(ENOUGH_TO_RUN)
+	@$(BIN)/python -m tests.bench --only $(@:bench-%=%) $(if $(JSON),--json)
 
-bench-finalize: $(ENOUGH_TO_RUN) ## Measure the finaliser alone
-	@$(BIN)/python -m tests.bench.finalize $(if $(JSON),--json)
+.PHONY: fuzz
+fuzz: $(ENOUGH_TO_RUN) ## Feed every parser 100,000 changed messages
+	@$(BIN)/python -m tests.fuzz
 
 # ----------------------------------------------------------------------------------------------------- upkeep
 
