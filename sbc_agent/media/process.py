@@ -157,11 +157,11 @@ class MediaProcess:
         self._engine.handle(Drain(), self._moment())
 
     def _send(self, event: Event) -> None:
-        if isinstance(event, Alarm):
-            self._log.error("media_alarm", kind=event.kind, call=event.call)
         if self._has_parent:
             self._unsent.append(event.encode())
             self._flush()
+        elif isinstance(event, Alarm):
+            self._log.error("media_alarm", kind=event.kind, call=event.call)
 
     def _flush(self) -> None:
         while self._unsent:

@@ -26,6 +26,7 @@ MARGIN: Final = 64  # numbers left free below a stream's first packet, for those
 SLACK_MS: Final = 1_600  # beyond the hold-back: leaving once a second, and packets on their way in and out
 LEAST_PACKET_TIME_MS: Final = 10
 BYTES_PER_MS: Final = 8  # 64 kbit/s
+USUAL_PACKET: Final = 160  # 20 ms of them
 WIDEST_PACKET: Final = 1_536
 _FIRST_EXTENDED: Final = 1 << 20  # zero is what an unwritten slot holds
 _SCAN: Final = 64  # slots looked at per stream and pass: a second of 20 ms packets and some
@@ -97,8 +98,8 @@ class Ring:
         self.next_out = np.full(rows, _FIRST_EXTENDED, np.int64)
         self.highest = np.full(rows, _FIRST_EXTENDED, np.int64)
         self._base = np.arange(rows, dtype=np.int64) * self._row_bytes
-        self._width = np.full(rows, self._slots, np.int64)
-        self._slot_bytes = np.full(rows, BYTES_PER_MS, np.int64)
+        self._width = np.full(rows, min(self._slots, self._row_bytes // USUAL_PACKET), np.int64)
+        self._slot_bytes = np.full(rows, USUAL_PACKET, np.int64)
 
     @property
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:
@@ -117,7 +118,7 @@ class Ring:
         first = row * self._slots
         self.extended[first : first + self._slots] = 0
         self.next_out[row] = self.highest[row] = _FIRST_EXTENDED
-        self._set_slot_bytes(row, BYTES_PER_MS)
+        self._set_slot_bytes(row, USUAL_PACKET)
 
     def rebase(self, row: int) -> int:
         """Where a new SSRC starts: above all that came before, with room for what its first packet overtook."""
@@ -207,29 +208,40 @@ class Ring:
             Slots of the leaving packets ordered by position in ``rows`` and sequence, int64[n]; and how many of each
             stream, int64[m]. The slots stay readable until packets are stored again.
         """
+        everyone = np.arange(rows.size)
+        found, where, todo = [], [], everyone
+        while todo.size:
+            slots, goes, more = self._scan(rows[todo], cutoff_us)
+            found.append(slots[goes])
+            where.append(np.repeat(todo, goes.sum(axis=1)))
+            todo = todo[more]
+        position = np.concatenate(where) if where else everyone
+        order = np.argsort(position, kind="stable") if len(where) > 1 else slice(None)
+        leaving = np.concatenate(found)[order] if found else everyone
+        return leaving, np.bincount(position, minlength=rows.size)
+
+    def _scan(self, rows: Int64s, cutoff_us: int) -> tuple[Int64s, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Looks at the next numbers of streams and moves ``next_out`` past those that leave.
+
+        Returns:
+            Slots int64[m, scan], which of them leave, and which streams may have more to give, bool[m].
+        """
         first = self.next_out[rows]
         extended = first[:, None] + np.arange(_SCAN)
         slots = (rows * self._slots)[:, None] + extended % self._width[rows][:, None]
         here = self.extended[slots] == extended
         stays = here & (self.arrival_us[slots] > cutoff_us)
         goes = here & ~np.logical_or.accumulate(stays, axis=1)
-        counts = goes.sum(axis=1)
-        self.next_out[rows] = np.where(counts, first + _SCAN - goes[:, ::-1].argmax(axis=1), first)
-        # Streams that fill the window, or whose window is one long loss, are looked at slot by slot.
+        some = goes.any(axis=1)
+        self.next_out[rows] = np.where(some, first + _SCAN - goes[:, ::-1].argmax(axis=1), first)
         more = ~stays.any(axis=1) & (self.highest[rows] >= first + _SCAN)
-        if not more.any():
-            return slots[goes], counts
-        chunks = [slots[index][goes[index]] for index in range(rows.size)]
-        for index in np.flatnonzero(more):
+        for index in np.flatnonzero(more & ~some):  # one long loss: is what follows it due?
             row = int(rows[index])
-            held = self.held(row)
-            stay = np.flatnonzero(self.arrival_us[held] > cutoff_us)
-            held = held[: stay[0]] if stay.size else held
-            if held.size:
-                self.next_out[row] = int(self.extended[held[-1]]) + 1
-                chunks[index] = np.concatenate([chunks[index], held])
-                counts[index] += held.size
-        return np.concatenate(chunks), counts
+            held = self.held(row)[:1]
+            more[index] = bool(held.size and self.arrival_us[held[0]] <= cutoff_us)
+            if more[index]:
+                self.next_out[row] = self.extended[held[0]]
+        return slots, goes, more
 
     def offsets(self, rows: Int64s, slots: Int64s) -> Int64s:
         """Where the payloads of slots lie in ``bytes``; ``rows`` names the stream of each, int64[n]."""

@@ -171,9 +171,10 @@ class CallSpool:
         return True
 
     def roll(self, now_us: int) -> None:
-        """Closes the part if its time is over."""
+        """Closes the part if its time is over; where the spool refuses, it goes on until it does not."""
         if self._descriptor >= 0 and now_us - self._opened_us >= self._limit_us:
-            self.close_part()
+            with contextlib.suppress(OSError):
+                self.close_part()
 
     def close_part(self) -> None:
         """Signs the open part, if there is one; it gets its name when it is durable.
@@ -188,6 +189,9 @@ class CallSpool:
         header, sha256 = self._header, self._digest.hexdigest()
         self.parts.append(PartEntry(header.epoch, header.index, sha256, self._size, self._records))
         path, descriptor, size = self._directory / part_name(header.epoch, header.index), self._descriptor, self._size
+        if len(self.parts) == 1:
+            opening = self._directory / opening_name(header.epoch)
+            self._disk.submit(header.call, lambda: _make_durable(opening))
         self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, sha256, size))
         self._descriptor, self._limit_us = -1, self._part_us
         self._header = PartHeader(header.tenant, header.agent, header.call, header.epoch, header.index + 1, sha256)
@@ -199,10 +203,8 @@ class CallSpool:
 
     def _write_opening(self, data: bytes) -> None:
         self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        path = self._directory / opening_name(self._header.epoch)
-        _write(path, data)
+        _write(self._directory / opening_name(self._header.epoch), data)
         self._opening = None
-        self._disk.submit(self._header.call, lambda: _make_durable(path))
 
     def _open(self, now_us: int) -> None:
         name = part_name(self._header.epoch, self._header.index) + OPEN_SUFFIX
@@ -226,9 +228,9 @@ class CallSpool:
 
 
 def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
-    """Writes a manifest durably and tells of it."""
-    _write(path, data)
-    _make_durable(path)
+    """Writes a manifest durably, names of parts included, and tells of it."""
+    _write(path, data, durably=True)
+    sync_directory(path.parent)
     with contextlib.suppress(FileNotFoundError):
         path.with_name(STATE_NAME).unlink()
     return [Finished(call=call, path=str(path))]
@@ -236,18 +238,20 @@ def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
 
 def _close_part(path: Path, descriptor: int, call: str, sha256: str, size: int) -> list[Event]:
     os.fsync(descriptor)
-    path.with_name(path.name + OPEN_SUFFIX).rename(path)
-    sync_directory(path.parent)
+    path.with_name(path.name + OPEN_SUFFIX).rename(path)  # a power failure may undo the name, never the bytes
     os.close(descriptor)
     return [PartClosed(call=call, path=str(path), sha256=sha256, size_bytes=size)]
 
 
-def _write(path: Path, data: bytes) -> tuple[()]:
-    """Writes a file that is whole or not there; durable only after ``_make_durable``."""
+def _write(path: Path, data: bytes, *, durably: bool = False) -> tuple[()]:
+    """Writes a file that is whole or not there, after a crash of this process; after a power failure if ``durably``."""
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+        if durably:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.rename(path)
     return ()
 
@@ -258,5 +262,4 @@ def _make_durable(path: Path) -> tuple[()]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_directory(path.parent)
     return ()

@@ -1,0 +1,126 @@
+"""The agent without SIP, in a process of its own: the real media process under it, the real uplink in its threads.
+
+Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url}, then a line for each step. Standard
+output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; and
+{"counters", "events", ...} when, after "end", every call is ended, sealed, and uploaded. "exit" ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import botocore.session
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from dualtone.domain import ids
+from dualtone.domain.ids import CallId
+from sbc_agent.media.client import MediaClient
+from sbc_agent.media.messages import (
+    Alarm,
+    Event,
+    Finished,
+    FormatSpec,
+    IngestKeySettings,
+    MediaSettings,
+    PartClosed,
+    StreamSpec,
+)
+from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
+from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.uplink import Uplink
+
+PCMA = (FormatSpec(payload_type=8, codec="PCMA", clock_hz=8000),)
+THREADS = 4
+
+
+def settings(order: dict[str, object], calls: int) -> MediaSettings:
+    public = rsa.generate_private_key(65537, 4096).public_key()
+    return MediaSettings(
+        tenant="bench",
+        agent="agt_01HZX3Q8W0ABCDEFGHJKMNPQRS",
+        agent_key_path=Path(str(order["key"])),
+        spool_dir=Path(str(order["spool"])),
+        address="127.0.0.1",
+        port_first=10_000,
+        port_last=30_000,
+        pool_size=2 * calls,
+        ingest_key=IngestKeySettings(
+            key_arn="arn:aws:kms:eu-west-1:123456789012:key/0",
+            public_key_der=public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        ),
+        version="0.1.0",
+        log_level="error",
+    )
+
+
+async def step() -> str:
+    return str(json.loads(await asyncio.to_thread(sys.stdin.readline)))
+
+
+async def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    session = botocore.session.get_session()
+    session.set_credentials("bench", "bench")
+    session.set_config_variable("region", "eu-west-1")
+    log = Log(level="error")
+    store = IngestBucket(s3_client(session, threads=THREADS, endpoint_url=str(order["sink"])), "ingest", "bench/agent/")
+    uplink = Uplink(spool=Spool(Path(str(order["spool"]))), store=store, log=log, threads=THREADS)
+    counts: Counter[str] = Counter()
+    all_finished = asyncio.Event()
+
+    def heard(event: Event) -> None:
+        if isinstance(event, PartClosed | Finished):
+            uplink.notify(CallId(event.call))
+        counts[event.event + (f":{event.kind}" if isinstance(event, Alarm) else "")] += 1
+        if counts["finished"] == int(order["calls"]):
+            all_finished.set()
+
+    client = MediaClient.spawn(settings(order, int(order["calls"])))
+    client.subscribe(heard)
+    ports = await client.ready()
+    uplink.start()
+    print(json.dumps({"ports": ports, "pids": [os.getpid(), client.pid]}), flush=True)
+    await step()
+    now_us = client.clock.now_us()
+    calls = [ids.ulid(now_us // 1000, index.to_bytes(10, "big")) for index in range(int(order["calls"]))]
+    for index, call in enumerate(calls):
+        sides = [
+            StreamSpec(stream=side, label=str(side), port=ports[2 * index + side], formats=PCMA) for side in range(2)
+        ]
+        client.begin(call, client.clock.now_us(), sides)
+    print((await client.stats()).model_dump_json(), flush=True)
+    while await step() == "count":
+        print((await client.stats()).model_dump_json(), flush=True)
+    for call in calls:
+        client.end(call, client.clock.now_us(), "bye")
+    await all_finished.wait()
+    left = await asyncio.to_thread(uplink.drain, 120.0)
+    state = uplink.state()
+    counters = (await client.stats()).model_dump()
+    print(
+        json.dumps(
+            {
+                "counters": counters,
+                "events": counts,
+                "calls_left": left,
+                "bytes_sent": state.bytes_sent,
+                "objects": state.objects_sent,
+            }
+        ),
+        flush=True,
+    )
+    await step()  # its CPU is read before it goes
+    client.drain(flush=True)
+    await client.closed()
+    uplink.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
