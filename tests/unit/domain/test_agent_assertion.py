@@ -64,7 +64,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "crit"]), JSON), JSON)
 def test_any_signed_claims_verify_or_do_not(claims: dict[str, Any], kid: Any) -> None:
-    """A key of an enrolled agent may sign anything: only the two errors come out, and nothing with them gets through."""
+    """An enrolled key may sign anything: only the two errors come out, and what is verified names its signer."""
 
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
