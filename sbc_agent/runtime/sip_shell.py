@@ -144,7 +144,6 @@ class SipShell:
 
     def _datagrams(self) -> None:
         assert self._udp is not None
-        now = self._loop.time()
         try:
             for _ in range(_DATAGRAMS_AT_ONCE):
                 try:
@@ -153,6 +152,8 @@ class SipShell:
                     break
                 except OSError:
                     continue  # an ICMP error of an earlier datagram
+                # Read anew each time: a BYE stamped before it came would cut off the speech that came just before it.
+                now = self._loop.time()
                 self._server.receive(data, Flow("udp", _address(source), self._udp_local), now)
         finally:
             self._pump()
