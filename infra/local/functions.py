@@ -1,6 +1,7 @@
 """Lambda: invokes the very handlers that the template names, within Lambda's limits.
 
-https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: time, payload and concurrency are enforced.
+Memory is told to the handler and not enforced, since all environments share this process.
 """
 
 import concurrent.futures

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives import serialization
 from infra.local.agent import Agent, AgentFailed, AgentPlan
 from infra.local.client import ApiProblem
 from infra.local.cloud import CREDENTIALS, LocalCloud
+from infra.local.functions import FunctionError
 from infra.local.intrinsics import TemplateError
 from infra.local.template import REGION
 
@@ -65,16 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
             data_dir = stack.enter_context(_data_dir(arguments.data_dir))
             say = stack.enter_context(_quiet_stdout(data_dir / "logs"))
             cloud = stack.enter_context(LocalCloud(api_port=arguments.api_port, aws_port=arguments.aws_port))
-            cloud.functions.warm()
+            warming = stack.enter_context(ThreadPoolExecutor(1)).submit(cloud.functions.warm)
             plan = _agent_plan(arguments, data_dir, cloud)
             agent = stack.enter_context(Agent(plan, cloud.tenants[AGENT_TENANT].tokens["administrator"]))
+            warming.result()
             line = describe(cloud, agent.ready, plan, arguments.hold_back)
             say(json.dumps(line) if arguments.json else _summary(line))
             while not stopping.wait(_WATCH_S):
                 agent.check()
     except _Stopped:
         pass
-    except (AgentFailed, ApiProblem, TemplateError, OSError) as error:
+    except (AgentFailed, ApiProblem, FunctionError, TemplateError, OSError) as error:
         sys.stderr.write(f"dualtone local: {error}\n")
         return 1
     return 0
