@@ -137,8 +137,9 @@ format: $(DEV) ## Format the code and sort its imports
 	$(BIN)/ruff format --quiet .
 
 .PHONY: definition
-definition: $(DEV) ## Write the API's routes into template.yaml
+definition: $(DEV) ## Write the API's routes into template.yaml and its description into frontend_api/openapi.json
 	$(BIN)/python -m infra.api.generate
+	$(BIN)/python -m infra.api.describe
 
 .PHONY: lock
 lock: $(DEV) ## Pin and hash requirements/*.in anew

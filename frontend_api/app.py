@@ -10,7 +10,7 @@ import base64
 from http import HTTPStatus
 from typing import Final
 
-from chalicelib import models, openapi
+from chalicelib import answers, openapi, requests
 from chalicelib.api import Api
 from chalicelib.edge import Surroundings
 from chalicelib.operation import Access, Answer, Call, Operation, Source
@@ -19,6 +19,7 @@ from dualtone.adapters import api_wiring, clock, observability, wiring
 from dualtone.domain.audit_event import Outcome
 from dualtone.domain.errors import MalformedInput, NotFound
 from dualtone.domain.ids import RecordingId, parse_recording_id
+from dualtone.domain.problem import ProblemType
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases.play_recording import Release
 from dualtone.usecases.recording_pages import RecordingPage
@@ -44,12 +45,12 @@ app = Api(
         summary="Say that the API answers",
         verb=Verb.READ_PUBLIC,
         access=Access.PUBLIC,
-        answer=models.Health,
+        answer=answers.Health,
     )
 )
 def health(_call: Call) -> Answer:
     """Touches no store: it tells a load balancer about this function and about nothing behind it."""
-    return Answer(models.Health(version=__version__))
+    return Answer(answers.Health(version=__version__))
 
 
 @app.operation(
@@ -74,13 +75,14 @@ def describe(_call: Call) -> Answer:
         name="list_recordings",
         summary="List recordings by time, newest first",
         verb=Verb.LIST_RECORDINGS,
-        parameters=models.ListQuery,
-        answer=models.RecordingPage,
+        parameters=requests.ListQuery,
+        answer=answers.RecordingPage,
+        problems=(ProblemType.INTEGRITY,),
     )
 )
 def list_recordings(call: Call) -> Answer:
     """By start time; parties only for officers."""
-    query: models.ListQuery = call.parameters
+    query: requests.ListQuery = call.parameters
     return _page(api_wiring.list_recordings().page(call.principal, query.page_request(), call.facts.now_ms))
 
 
@@ -91,14 +93,15 @@ def list_recordings(call: Call) -> Answer:
         name="search_recordings",
         summary="Find the recordings in which a number takes part, newest first",
         verb=Verb.SEARCH_RECORDINGS,
-        parameters=models.SearchBody,
+        parameters=requests.SearchBody,
         source=Source.JSON,
-        answer=models.RecordingPage,
+        answer=answers.RecordingPage,
+        problems=(ProblemType.INTEGRITY,),
     )
 )
 def search_recordings(call: Call) -> Answer:
     """A POST, so that no number stands in a URL, a log or a history."""
-    body: models.SearchBody = call.parameters
+    body: requests.SearchBody = call.parameters
     search = api_wiring.search_recordings()
     return _page(search.page(call.principal, body.number, body.page_request(), call.facts.now_ms))
 
@@ -110,13 +113,14 @@ def search_recordings(call: Call) -> Answer:
         name="get_recording",
         summary="Get everything about a recording but its audio",
         verb=Verb.READ_RECORDING,
-        answer=models.Recording,
+        answer=answers.Recording,
+        problems=(ProblemType.NOT_FOUND, ProblemType.INTEGRITY),
     )
 )
 def get_recording(call: Call) -> Answer:
     """Channels with their speakers, gaps, quality."""
     recording = _recording_named(call)
-    return Answer(models.Recording.of(api_wiring.get_recording().get(call.principal, recording)), which=recording)
+    return Answer(answers.Recording.of(api_wiring.get_recording().get(call.principal, recording)), which=recording)
 
 
 @app.operation(
@@ -128,6 +132,12 @@ def get_recording(call: Call) -> Answer:
         verb=Verb.PLAY_RECORDING,
         audio=True,
         records_itself=True,
+        problems=(
+            ProblemType.NOT_FOUND,
+            ProblemType.INTEGRITY,
+            ProblemType.RANGE_REQUIRED,
+            ProblemType.RANGE_NOT_SATISFIABLE,
+        ),
     )
 )
 def play_recording(call: Call) -> Answer:
@@ -174,7 +184,8 @@ def play_recording(call: Call) -> Answer:
         name="read_evidence",
         summary="Get what proves a recording: signed manifest, signature, public key",
         verb=Verb.READ_EVIDENCE,
-        answer=models.Evidence,
+        answer=answers.Evidence,
+        problems=(ProblemType.NOT_FOUND, ProblemType.INTEGRITY),
     )
 )
 def read_evidence(call: Call) -> Answer:
@@ -182,7 +193,7 @@ def read_evidence(call: Call) -> Answer:
     recording = _recording_named(call)
     evidence = api_wiring.read_evidence().read(call.principal.tenant, recording)
     return Answer(
-        models.Evidence(
+        answers.Evidence(
             manifest=_base64(evidence.manifest),
             message=_base64(evidence.message),
             signature=_base64(evidence.signature),
@@ -200,15 +211,16 @@ def read_evidence(call: Call) -> Answer:
         name="find_call",
         summary="Follow a call by its SIP Call-ID: its state, and its recording once there is one",
         verb=Verb.FIND_CALL,
-        parameters=models.CallQuery,
-        answer=models.Call,
+        parameters=requests.CallQuery,
+        answer=answers.Call,
+        problems=(ProblemType.NOT_FOUND,),
     )
 )
 def find_call(call: Call) -> Answer:
     """The latest call with that Call-ID; none before its manifest has arrived."""
-    query: models.CallQuery = call.parameters
+    query: requests.CallQuery = call.parameters
     found = api_wiring.find_call().find(call.principal.tenant, query.sip_call_id)
-    answer = models.Call(call_id=found.call_id, state=found.state, recording_id=found.recording_id)
+    answer = answers.Call(call_id=found.call_id, state=found.state, recording_id=found.recording_id)
     return Answer(answer, which=found.call_id)
 
 
@@ -219,18 +231,18 @@ def find_call(call: Call) -> Answer:
         name="invite_agent",
         summary="Invite an agent: get a one-time code for the machine that is to record",
         verb=Verb.INVITE_AGENT,
-        parameters=models.InviteBody,
+        parameters=requests.InviteBody,
         source=Source.JSON,
-        answer=models.Invitation,
+        answer=answers.Invitation,
         status=HTTPStatus.CREATED,
         records_itself=True,
     )
 )
 def invite_agent(call: Call) -> Answer:
     """The code is good for one day and one enrolment, and is shown this once."""
-    body: models.InviteBody = call.parameters
+    body: requests.InviteBody = call.parameters
     invitation = api_wiring.invite_agent().invite(call.principal, body.name, call.facts)
-    return Answer(models.Invitation.at(invitation.agent_id, invitation.code, invitation.expires_at_ms))
+    return Answer(answers.Invitation.at(invitation.agent_id, invitation.code, invitation.expires_at_ms))
 
 
 @app.operation(
@@ -241,20 +253,21 @@ def invite_agent(call: Call) -> Answer:
         summary="Enrol an agent: exchange a one-time code and a public key for an identity",
         verb=Verb.ENROL_AGENT,
         access=Access.CREDENTIAL_IN_BODY,
-        parameters=models.EnrolBody,
+        parameters=requests.EnrolBody,
         source=Source.JSON,
-        answer=models.Enrolment,
+        answer=answers.Enrolment,
         status=HTTPStatus.CREATED,
         records_itself=True,
+        problems=(ProblemType.CODE_REFUSED,),
     )
 )
 def enrol_agent(call: Call) -> Answer:
     """The answer is the same for an unknown, a used and an expired code."""
-    body: models.EnrolBody = call.parameters
+    body: requests.EnrolBody = call.parameters
     enrolment = api_wiring.enrol_agent().enrol(body.code, body.public_key, body.name, call.facts)
     settings = wiring.settings()
     return Answer(
-        models.Enrolment(
+        answers.Enrolment(
             agent_id=enrolment.agent.agent_id,
             tenant=enrolment.agent.tenant,
             region=api_wiring.region(),
@@ -264,7 +277,7 @@ def enrol_agent(call: Call) -> Answer:
             command_queue_url=enrolment.agent.command_queue_url,
             signing_public_key=_pem(api_wiring.signing_public_key()),
             signing_key_id=settings.signing_key,
-            ingest_key=models.SignedEnvelope.model_validate(enrolment.ingest_key.to_json()),
+            ingest_key=answers.SignedEnvelope.model_validate(enrolment.ingest_key.to_json()),
         )
     )
 
@@ -277,24 +290,25 @@ def enrol_agent(call: Call) -> Answer:
         summary="Exchange an agent's signed assertion for temporary credentials (RFC 7523)",
         verb=Verb.ISSUE_CREDENTIALS,
         access=Access.CREDENTIAL_IN_BODY,
-        parameters=models.TokenForm,
+        parameters=requests.TokenForm,
         source=Source.FORM,
-        answer=models.Credentials,
+        answer=answers.Credentials,
         records_itself=True,
+        problems=(ProblemType.GRANT_REFUSED,),
     )
 )
 def issue_agent_credentials(call: Call) -> Answer:
     """Good for a quarter of an hour, below the agent's own prefix and on its own queue."""
-    form: models.TokenForm = call.parameters
+    form: requests.TokenForm = call.parameters
     issued = api_wiring.issue_agent_credentials().issue(form.assertion, _token_url(call), call.facts)
     _agent, credentials, ingest_key = issued
     return Answer(
-        models.Credentials(
+        answers.Credentials(
             access_key_id=credentials.access_key_id,
             secret_access_key=credentials.secret_access_key,
             session_token=credentials.session_token,
             expires_at=credentials.expires_at,
-            ingest_key=models.SignedEnvelope.model_validate(ingest_key.to_json()),
+            ingest_key=answers.SignedEnvelope.model_validate(ingest_key.to_json()),
         )
     )
 
@@ -310,7 +324,7 @@ def _recording_named(call: Call) -> RecordingId:
 def _page(page: RecordingPage) -> Answer:
     period, rows = page.period, len(page.rows)
     return Answer(
-        models.RecordingPage.of(page),
+        answers.RecordingPage.of(page),
         details={"from_ms": period.from_ms, "to_ms": period.to_ms, "rows": rows},
     )
 

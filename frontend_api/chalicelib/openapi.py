@@ -192,22 +192,15 @@ def _problems(route: Operation) -> Json:
 
 
 def _kinds(route: Operation) -> set[ProblemType]:
-    kinds = {ProblemType.MALFORMED, ProblemType.INTERNAL, ProblemType.UNAVAILABLE}
-    match route.access:
-        case Access.PUBLIC:
-            return {ProblemType.INTERNAL}
-        case Access.PERSON:
-            kinds |= {ProblemType.UNAUTHENTICATED, ProblemType.FORBIDDEN}
-        case Access.CREDENTIAL_IN_BODY:
-            kinds |= {ProblemType.GRANT_REFUSED if route.source is Source.FORM else ProblemType.CODE_REFUSED}
+    """What can go wrong anywhere, with credentials, with parameters, and on this route."""
+    kinds = {ProblemType.INTERNAL, *route.problems}
+    if route.access is Access.PUBLIC:
+        return kinds
+    kinds |= {ProblemType.MALFORMED, ProblemType.UNAVAILABLE}
+    if route.access is Access.PERSON:
+        kinds |= {ProblemType.UNAUTHENTICATED, ProblemType.FORBIDDEN}
     if route.parameters is not None:
         kinds |= {ProblemType.INVALID}
     if route.source is not Source.QUERY:
         kinds |= {ProblemType.UNSUPPORTED_MEDIA_TYPE, ProblemType.TOO_LARGE}
-    if "{" in route.path or route.name == "find_call":
-        kinds |= {ProblemType.NOT_FOUND}
-    if "{" in route.path or route.name.endswith("recordings"):
-        kinds |= {ProblemType.INTEGRITY}
-    if route.audio:
-        kinds |= {ProblemType.RANGE_REQUIRED, ProblemType.RANGE_NOT_SATISFIABLE}
     return kinds

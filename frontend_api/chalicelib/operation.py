@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from chalicelib.http_request import HttpRequest
 from dualtone.domain.audit_event import Details, RequestFacts
+from dualtone.domain.problem import ProblemType
 from dualtone.domain.tenancy import Principal, Unauthenticated, Verb
 
 SIGN_IN: Final = "sign in and send the access token as `Authorization: Bearer ...`"
@@ -49,6 +50,7 @@ class Operation:
         answer: Shape of the answer; None if it is not JSON of ours.
         status: Of the answer.
         audio: Whether the answer is audio, by ranges.
+        problems: What can go wrong here, beside what can go wrong anywhere.
         records_itself: Whether the use case writes the event of its success, before or together with its effect.
     """
 
@@ -63,6 +65,7 @@ class Operation:
     answer: type[BaseModel] | None = None
     status: HTTPStatus = HTTPStatus.OK
     audio: bool = False
+    problems: tuple[ProblemType, ...] = ()
     records_itself: bool = False
 
     @property

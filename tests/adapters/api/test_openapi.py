@@ -16,7 +16,7 @@ CHECKED_IN = Path(__file__).parents[3] / "frontend_api" / "openapi.json"
 
 
 def test_what_is_served_is_what_is_checked_in(cloud: LocalCloud) -> None:
-    """`make openapi` writes it anew."""
+    """`make definition` writes it anew."""
     assert call("GET", "/v1/openapi.json").json == json.loads(CHECKED_IN.read_text(encoding="utf-8"))
 
 
