@@ -45,11 +45,12 @@ class Local:
         raise AssertionError(f"no recording of the call within {within_s} s")
 
     def place_calls(self, *options: str) -> list[dict[str, Any]]:
-        """Runs ``dualtone-agent call --json`` and returns one object a call."""
+        """Runs ``dualtone-agent call --json`` and returns one object a call (without the one that sums up)."""
         command = [str(BIN / "dualtone-agent"), "call", "--target", self.line["sip_udp"], "--json", *options]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert result.returncode == 0, result.stderr
-        return [json.loads(text) for text in result.stdout.splitlines()]
+        answers = [json.loads(text) for text in result.stdout.splitlines()]
+        return [answer for answer in answers if "sip_call_id" in answer]
 
 
 def start_local(data_dir: Path, *options: str) -> Local:

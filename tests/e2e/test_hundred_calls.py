@@ -18,9 +18,9 @@ def all_recordings(local: Local) -> list[dict[str, object]]:
     while True:
         page = local.officer.get("/v1/recordings", query)
         found += page["recordings"]
-        if not page.get("cursor"):
+        if page["next_cursor"] is None:
             return found
-        query["cursor"] = page["cursor"]
+        query["cursor"] = page["next_cursor"]
 
 
 def test_a_hundred_calls_leave_a_hundred_recordings(local: Local) -> None:
