@@ -1,9 +1,9 @@
 """The agent's cost per RTP packet: receive, hold back, seal, spool, upload; beside a plain asyncio receiver.
 
 The agent is the real media process and the real uplink; a generator, and a sink that stands for S3, are processes of
-their own and are not counted. CPU is what the kernel accounts to the agent's processes in a window of the steady state: once
-every call has closed a part of a minute, packets come in, leave, are sealed, spooled and uploaded at the same rate. What
-calls cost to begin and to end is stated per call.
+their own and are not counted. CPU is what the kernel accounts to the agent's processes in a window of the steady state:
+once every call has closed a part of a minute, packets come in, leave, are sealed, spooled and uploaded at one rate.
+What calls cost to begin and to end is stated per call.
 
     python -m tests.bench.engine --calls 1000 --seconds 30 --json
 """
@@ -173,7 +173,7 @@ def run(calls: int = 1000, seconds: int = 30, warm_up: int = WARM_UP_SECONDS) ->
         seconds: How long is measured.
         warm_up: How long before that packets already flow.
     """
-    result = {"calls": calls, "seconds": seconds, "warm_up_seconds": warm_up}
+    result: dict[str, Any] = {"calls": calls, "seconds": seconds, "warm_up_seconds": warm_up}
     result |= measure_agent(calls, seconds, warm_up)
     result |= measure_asyncio(calls, min(seconds, ASYNCIO_SECONDS))
     result["asyncio_ratio"] = round(result["us_per_packet_asyncio"] / result["us_per_packet"], 1)
