@@ -211,8 +211,10 @@ def _wait_for_recording(officer: ApiClient, sip_call_id: str) -> dict[str, Any]:
 
 
 def _keep_evidence(evidence: Path, answer: dict[str, Any], ogg: bytes, played: Any) -> dict[str, str]:
+    wav = listening.wav_bytes(played)
     files = {
-        "played_wav": ("played.wav", listening.wav_bytes(played)),
+        "played_wav": ("played.wav", wav),
+        "picture": ("played.png", listening.picture(wav)),
         "played_opus": ("played.opus", ogg),
         "manifest": ("manifest.json", base64.b64decode(answer["manifest"])),
         "message": ("manifest.signed", base64.b64decode(answer["message"])),
@@ -230,6 +232,7 @@ def _say_where_to_look(line: dict[str, Any], result: dict[str, Any]) -> None:
     print(
         f"""
   Listen:     {paths["played_wav"]}  (caller left, callee right)
+  Look:       {paths["picture"]}
   Evidence:   {Path(paths["manifest"]).parent}
   API:        {line["api"]}/v1/openapi.json
               curl -H "Authorization: $TOKEN" {line["api"]}/v1/recordings
