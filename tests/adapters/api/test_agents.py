@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_a_code_carries_the_fingerprint_of_our_signing_key(administrator: str) -
     expected = base64.b32encode(hashlib.sha256(signing_key_der()).digest()).decode()[:16]
     assert (prefix, len(secret), fingerprint) == ("DT1", 26, expected)
     pages = wiring.dynamodb().get_paginator("scan").paginate(TableName=wiring.settings().directory_table)
-    stored = json.dumps([page["Items"] for page in pages])
+    stored = repr([page["Items"] for page in pages])
     assert secret not in stored
     assert hashlib.sha256(invitation["code"].encode()).hexdigest() in stored
 
@@ -131,6 +132,17 @@ def test_a_code_is_good_once_and_every_refusal_looks_the_same(
         "the code is used",
     ]
     assert sorted(event["tenant"] for event in events) == ["-", "-", "acme", "acme"]
+
+
+def test_of_two_machines_with_one_code_one_is_enrolled(administrator: str) -> None:
+    """At the same moment: one transaction wins, the others are told what everyone is told."""
+    invitation, keys = invite(administrator), [new_key() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda key: enrol(invitation["code"], key), keys))
+    assert sorted(answer.status for answer in answers) == [201, 403, 403, 403]
+    winner = next(key for key, answer in zip(keys, answers, strict=True) if answer.status == 201)
+    agent = wiring.directory().agent(TenantId("acme"), AgentId(invitation["agent_id"]))
+    assert agent.active_key() == agents.public_pem(winner).strip()
 
 
 @pytest.mark.parametrize("key", ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "é"])
