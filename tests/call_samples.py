@@ -191,7 +191,13 @@ def _participant(participant_id: str, aor: str, name: str | None, role: str) -> 
 def stream_entry(stream: int, label: str, law: Law = Law.A, **changes: Any) -> StreamEntry:
     """A stream with one format from the beginning on."""
     payload_type, codec = CODECS[law]
-    values = {"payload_type": payload_type, "codec": codec, "clock_hz": 8000, "channels": 1, "from_us": ANSWERED_US}
+    values: dict[str, Any] = {
+        "payload_type": payload_type,
+        "codec": codec,
+        "clock_hz": 8000,
+        "channels": 1,
+        "from_us": ANSWERED_US,
+    }
     return StreamEntry(stream, label, [StreamFormat(**(values | changes))])
 
 
@@ -233,7 +239,7 @@ def upload(
     """Seals a call.
 
     Args:
-        kept: Its media; one record a block.
+        kept: Its media in the order of the call; blocks that begin in one second make one record, as an agent does it.
         key: The agent's key.
         wrap: Wraps a bound call key to the ingest key.
         streams: Its streams.
@@ -261,11 +267,8 @@ def upload(
         (0, RecordType.SESSION, told),
         (0, RecordType.SIGNALLING, bytes(8) + b"\0INVITE sip:recorder SIP/2.0\r\n\r\n"),
     ]
-    records += [
-        (max(0, int(one.arrival_us[0]) - ANSWERED_US) // (part_seconds * 1_000_000), RecordType.MEDIA, encoded)
-        for one in media
-        for encoded in (media_record.encode([one]),)
-    ]
+    for second, together in groupby(media, lambda one: max(0, int(one.arrival_us[0]) - ANSWERED_US) // 1_000_000):
+        records.append((second // part_seconds, RecordType.MEDIA, media_record.encode(list(together))))
     entries: list[PartEntry] = []
     previous, sequence = part.NO_PREVIOUS, 0
     for index, (_, group) in enumerate(groupby(records, key=lambda record: record[0])):

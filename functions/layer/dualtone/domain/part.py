@@ -90,6 +90,7 @@ class Part:
         signature: The trailer's DER signature, None if the file ends before one.
         signed_length: Bytes that the signature covers.
         sha256_signed: SHA-256 of those bytes.
+        sha256: SHA-256 of the whole file in hex, as manifest and successor name it.
     """
 
     header: PartHeader
@@ -97,6 +98,7 @@ class Part:
     signature: bytes | None
     signed_length: int
     sha256_signed: bytes
+    sha256: str
 
     def verify(self, public_key_der: bytes) -> None:
         """Checks the agent's signature over the part; raises IntegrityError, also when there is none."""
@@ -203,7 +205,7 @@ def read(data: bytes | memoryview) -> Part:
         if kind == RecordType.TRAILER:
             if end != len(view) or sequence != len(records) or stream_set != 0:
                 raise MalformedInput("the trailer of the part does not fit it")
-            return Part(header, tuple(records), bytes(sealed), position, hashlib.sha256(view[:position]).digest())
+            return _part(header, records, view, position, bytes(sealed))
         try:
             record_type = RecordType(kind)
         except ValueError as error:
@@ -212,7 +214,7 @@ def read(data: bytes | memoryview) -> Part:
             raise MalformedInput("a record of the part is shorter than its tag")
         records.append(SealedRecord(record_type, stream_set, sequence, sealed))
         position = end
-    return Part(header, tuple(records), None, position, hashlib.sha256(view[:position]).digest())
+    return _part(header, records, view, position, None)
 
 
 def valid_length(data: bytes | memoryview) -> int:
@@ -222,6 +224,16 @@ def valid_length(data: bytes | memoryview) -> int:
         MalformedInput: If not even the header is whole.
     """
     return read(data).signed_length
+
+
+def _part(
+    header: PartHeader, records: list[SealedRecord], view: memoryview, signed_length: int, signature: bytes | None
+) -> Part:
+    """Puts a part together; the file is hashed once for both of its hashes."""
+    digest = hashlib.sha256(view[:signed_length])
+    sha256_signed = digest.digest()
+    digest.update(view[signed_length:])
+    return Part(header, tuple(records), signature, signed_length, sha256_signed, digest.hexdigest())
 
 
 def _read_header(view: memoryview) -> tuple[PartHeader, int]:

@@ -203,7 +203,7 @@ class _PartReader:
         except MalformedInput as error:
             self.lost(entry, f"cannot be read: {error}")
             return []
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
+        if found.sha256 != entry.sha256:
             self._damaged(entry, "has another hash than the manifest's")
         elif found.header != header:
             self._damaged(entry, "does not follow its predecessor")

@@ -16,17 +16,11 @@ Positions = npt.NDArray[np.int64]
 _MAX_DROPOUT: Final = 3000
 _MAX_MISORDER: Final = 100
 _GAIN: Final = 1 / 16
-_BLOCK: Final = 64
+_BLOCK: Final = 256
 
 
-def _weights() -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-    """The recursion J += (|D| - J) / 16 over a block, as a matrix on |D| and a vector on the J before the block."""
-    age = np.arange(_BLOCK)[:, None] - np.arange(_BLOCK)[None, :]
-    matrix = np.where(age >= 0, _GAIN * (1 - _GAIN) ** np.maximum(age, 0), 0.0)
-    return matrix, (1 - _GAIN) ** np.arange(1, _BLOCK + 1)
-
-
-_MATRIX, _DECAY = _weights()
+_DECAY: Final = (1 - _GAIN) ** np.arange(1, _BLOCK + 1)
+"""What is left of an estimate after so many packets. 256 packets leave a ten-millionth: doubles bear that easily."""
 
 
 class Reception:
@@ -99,7 +93,9 @@ class Reception:
         previous = self._delay.get(ssrc, int(delay[0]))
         self._delay[ssrc] = int(delay[-1])
         deviation = np.abs(np.diff(delay, prepend=previous)).astype(np.float64)
-        blocks = np.pad(deviation, (0, -deviation.size % _BLOCK)).reshape(-1, _BLOCK) @ _MATRIX.T
+        # J += (|D| - J) / 16 unrolled: each |D| enters with the gain and decays from then on.
+        padded = np.pad(deviation, (0, -deviation.size % _BLOCK)).reshape(-1, _BLOCK)
+        blocks = np.cumsum(padded * (_GAIN / _DECAY), axis=1) * _DECAY
         estimate = self._jitter.get(ssrc, 0.0)
         for number, block in enumerate(blocks):
             whole = min(_BLOCK, deviation.size - number * _BLOCK)

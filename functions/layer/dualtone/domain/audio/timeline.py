@@ -52,9 +52,12 @@ class Bounds:
         return (at_us - self.answered_us) // US_PER_SAMPLE
 
     def admit(self, block: StreamBlock) -> bool:
-        """Says whether a block can be of this call; a clock that ran wild must not make a recording of decades."""
-        first, last = int(block.arrival_us.min()), int(block.arrival_us.max())
-        return self.answered_us - _EARLY_US <= first and last <= self.ended_us + _TRAILING_US
+        """Says whether a block can be of this call; a clock that ran wild must not make a recording of decades.
+
+        Its ends tell: no block of the format spans more than 71 minutes.
+        """
+        low, high = self.answered_us - _EARLY_US, self.ended_us + _TRAILING_US
+        return low <= int(block.arrival_us[0]) <= high and low <= int(block.arrival_us[-1]) <= high
 
     def span(self, from_us: int, to_us: int) -> tuple[int, int]:
         """A declared gap as positions within the call."""
@@ -258,7 +261,10 @@ class Timeline:
             self._start = self.span[0]
         missing = last - self._start - self._buffer.shape[1]
         if missing > 0:
-            self._buffer = np.concatenate((self._buffer, np.zeros((len(self._rows), missing), np.int16)), axis=1)
+            filled = self._buffer.shape[1]
+            longer = np.zeros((len(self._rows), filled + missing), np.int16)
+            longer[:, :filled] = self._buffer
+            self._buffer = longer
 
     def _emit(self, until: int) -> Iterator[Window]:
         """Gives out everything before a position; what was never laid there is silence."""
