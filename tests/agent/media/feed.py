@@ -68,9 +68,20 @@ class Line:
         batch, buffer = received(arrivals)
         self.intake.take(np.full(batch.offset.size, self.row), batch, batch.stamp_us, buffer)
 
-    def send(self, sequence: int, payload: bytes, at_us: int, *, source: int = PEER, **header: int) -> None:
+    def send(
+        self,
+        sequence: int,
+        payload: bytes,
+        at_us: int,
+        *,
+        source: int = PEER,
+        ssrc: int = 0x1234,
+        payload_type: int = 8,
+        timestamp: int | None = None,
+    ) -> None:
         """Takes one RTP packet in a drain of its own."""
-        self.take([Arrival(0, packet(sequence, payload, **header), at_us, source)])
+        data = packet(sequence, payload, ssrc=ssrc, payload_type=payload_type, timestamp=timestamp)
+        self.take([Arrival(0, data, at_us, source)])
 
     def leave(self, cutoff_us: int) -> list[tuple[int, bytes]]:
         """Lets packets leave: sequence number and payload of each."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from dualtone.domain.errors import Unavailable
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.messages import (
     Alarm,
@@ -138,3 +143,122 @@ def test_a_call_is_recorded_sealed_and_finished(tmp_path: Path) -> None:
     assert call.sessions == [{"flags": [], "participants": []}]
     assert call.signalling[0][1:] == (0, b"INVITE sip:recorder SIP/2.0\r\n")
     assert not list((tmp_path / "spool" / CALL).glob("*.open"))
+
+
+async def talk(client: MediaClient, count: int) -> None:
+    """Sends packets to both sides of a call and waits until they are in the ring."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for number in range(count):
+            for side, port in enumerate(client.ports[:2]):
+                peer.sendto(packet(number, speech(side, number), ssrc=side), ("127.0.0.1", port))
+    await stored(client, 2 * count)
+
+
+@pytest.mark.parametrize("ending", ["signal", "parent gone", "two signals"])
+def test_a_stop_finishes_every_call(tmp_path: Path, ending: str) -> None:
+    """After SIGTERM, or when its parent is gone, the process seals what it holds, and exits by itself."""
+
+    async def scenario() -> None:
+        client = MediaClient.spawn(settings(tmp_path, hold_back_ms=60_000 if ending == "two signals" else 200))
+        await client.ready()
+        client.begin(CALL, client.clock.now_us(), streams(client))
+        await talk(client, 10)
+        if ending == "parent gone":
+            client._channel.shutdown(socket.SHUT_RDWR)
+        else:
+            for _ in range(2 if ending == "two signals" else 1):
+                os.kill(client.pid, signal.SIGTERM)
+                await client.stats()  # the first signal has been taken when a command after it has been answered
+        async with asyncio.timeout(DEADLINE_S):
+            assert await client.closed() == 0
+
+    asyncio.run(scenario())
+    call = open_call(tmp_path / "spool" / CALL)
+    assert call.manifest.end_reason == "shutdown"
+    assert call.sequences(0) == call.sequences(1) == list(range(10))
+
+
+def test_what_a_killed_process_left_is_closed_by_the_next(tmp_path: Path) -> None:
+    """Killed without warning: what had left the ring is declared by the next run, and openings go on counting."""
+
+    async def killed() -> None:
+        client = MediaClient.spawn(settings(tmp_path, hold_back_ms=0))
+        await client.ready()
+        client.begin(CALL, client.clock.now_us(), streams(client))
+        await talk(client, 10)
+        async with asyncio.timeout(DEADLINE_S):
+            while (await client.stats()).left_ring < 20:
+                pass
+        os.kill(client.pid, signal.SIGKILL)
+        assert await client.closed() == -signal.SIGKILL
+
+    async def next_run() -> None:
+        async with running(tmp_path) as (client, heard):
+            await heard.until(lambda events: any(isinstance(event, Finished) for event in events))
+            assert [event.kind for event in heard.events if isinstance(event, Alarm)] == ["recovered"]
+            client.begin(CALL[:-1] + "V", client.clock.now_us(), streams(client))
+
+    asyncio.run(killed())
+    asyncio.run(next_run())
+    call = open_call(tmp_path / "spool" / CALL)
+    assert (call.manifest.end_reason, call.sequences(0)) == ("error", list(range(10)))
+    assert open_call(tmp_path / "spool" / (CALL[:-1] + "V")).opening.sequence == 2
+
+
+def test_a_stopped_process_loses_nothing(tmp_path: Path) -> None:
+    """Packets that came while the process stood still lie in the kernel's buffers, with the time of their arrival."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as (client, heard):
+            client.begin(CALL, client.clock.now_us(), streams(client))
+            await client.stats()
+            os.kill(client.pid, signal.SIGSTOP)
+            sent_us = []
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for number in range(150):
+                    sent_us.append(client.clock.now_us())
+                    peer.sendto(packet(number, speech(0, number)), ("127.0.0.1", client.ports[0]))
+            os.kill(client.pid, signal.SIGCONT)
+            await stored(client, 150)
+            client.end(CALL, client.clock.now_us(), "bye")
+            await heard.until(lambda events: any(isinstance(event, Finished) for event in events))
+            call = open_call(tmp_path / "spool" / CALL)
+            assert call.sequences(0) == list(range(150))
+            assert all(0 <= arrived - sent < 20_000 for sent, arrived in zip(sent_us, call.arrivals_us(0), strict=True))
+
+    asyncio.run(scenario())
+
+
+def proc(pid: int) -> tuple[str, str]:
+    """The process's limits and status, as the kernel tells them."""
+    return Path(f"/proc/{pid}/limits").read_text(), Path(f"/proc/{pid}/status").read_text()
+
+
+def test_memory_stays_in_the_process(tmp_path: Path) -> None:
+    """No core file, no dump by another process of the same user, and the rings are out of reach of swap."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as (client, _):
+            await client.stats()  # answered when the start is over
+            limits, status = await asyncio.to_thread(proc, client.pid)
+            core = next(line.split() for line in limits.splitlines() if line.startswith("Max core file size"))
+            assert core[4:6] == ["0", "0"]
+            assert "VmLck:\t       0 kB" not in status
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_cannot_start_says_so(tmp_path: Path) -> None:
+    """A key that is no key: the client raises instead of waiting, and nothing of the file is shown."""
+
+    async def scenario() -> None:
+        broken = settings(tmp_path)
+        broken.agent_key_path.write_text("not a key")
+        client = MediaClient.spawn(broken)
+        with pytest.raises(Unavailable):
+            await client.ready()
+        assert await client.closed() == 1
+        with pytest.raises(Unavailable):
+            client.drain()
+
+    asyncio.run(scenario())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,7 +54,7 @@ def test_the_layout_is_the_domains(calls: list[list[list[tuple[int, int, int]]]]
             slots = ring.held(row)
             offsets = ring.offsets(np.full(slots.size, row), slots)
             edges = [0, *(np.flatnonzero(np.diff(ring.ssrc[slots].astype(np.int64))) + 1).tolist(), slots.size]
-            for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            for begin, end in pairwise(edges):
                 if begin == end:
                     continue
                 run = slots[begin:end]

@@ -50,15 +50,13 @@ def test_each_packet_leaves_once_and_in_order(weather: Weather) -> None:
     network = []
     for index, (delay, twice, never) in enumerate(zip(weather.delays, weather.twice, weather.never, strict=True)):
         data = packet(weather.first + index, speech(1, index, size), timestamp=index * size)
-        for copy in range(0 if never and index else 1 + twice):
-            network.append(((index + delay * bool(index) + 3 * copy) * step_us, index, data))
+        copies = 0 if never and index else 1 + twice
+        network += [((index + delay * bool(index) + 3 * copy) * step_us, index, data) for copy in range(copies)]
     network.sort(key=lambda entry: entry[:2])
     for begin in range(0, len(network), weather.drain_every):
         line.take([Arrival(0, data, at_us) for at_us, _, data in network[begin : begin + weather.drain_every]])
     expected = [index for index in range(len(weather.delays)) if index == 0 or not weather.never[index]]
-    assert line.leave(EVER) == [
-        ((weather.first + index) & 0xFFFF, speech(1, index, size)) for index in expected
-    ]
+    assert line.leave(EVER) == [((weather.first + index) & 0xFFFF, speech(1, index, size)) for index in expected]
     assert line.counted("stored") == len(expected)
     assert line.counted("duplicates") == sum(weather.twice[index] for index in expected)
     assert line.counted("overflowed") == line.counted("late") == line.counted("foreign_source") == 0
@@ -84,7 +82,9 @@ def test_the_hold_back_holds_at_every_packet_time(packet_time_ms: int) -> None:
 @pytest.mark.parametrize("times", [(20, 60, 20), (10, 40), (60, 10), (30, 20, 50, 10)])
 def test_the_packet_time_may_change_in_mid_call(times: tuple[int, ...]) -> None:
     """Rows are laid out anew while packets of another size are still held."""
-    line, left, sent, now_us = Line(), [], [], 0
+    line, now_us = Line(), 0
+    left: list[tuple[int, bytes]] = []
+    sent: list[tuple[int, bytes]] = []
     for packet_time_ms in times:
         for _ in range(8_000 // packet_time_ms):
             payload = speech(0, len(sent), packet_time_ms * 8)

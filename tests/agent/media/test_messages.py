@@ -1,0 +1,65 @@
+"""Messages between the two processes: a round trip, and nothing but MalformedInput for the rest."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.media import messages
+from tests.agent.media.sealed_call import CALL
+
+COMMANDS = [
+    messages.Begin(
+        call=CALL,
+        at_us=1,
+        streams=(
+            messages.StreamSpec(
+                stream=0,
+                label="a",
+                port=20_000,
+                formats=(messages.FormatSpec(payload_type=8, codec="PCMA", clock_hz=8_000),),
+            ),
+        ),
+    ),
+    messages.Streams(call=CALL, at_us=1, streams=()),
+    messages.Signalling(call=CALL, at_us=1, direction=0, raw=bytes(range(256))),
+    messages.Session(call=CALL, session={"flags": ["x"], "extensions": {"a": [1, None, True]}}),
+    messages.End(call=CALL, at_us=1, reason="bye", flags=("one",)),
+    messages.AskStats(),
+    messages.Drain(flush=True),
+]
+EVENTS = [
+    messages.Ready(ports=(20_000, 20_002)),
+    messages.PartClosed(call=CALL, path="/x", sha256="0" * 64, size_bytes=1),
+    messages.Finished(call=CALL, path="/x"),
+    messages.PortFree(port=20_000),
+    messages.Alarm(kind="no_media", call=CALL),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_commands_come_back(command: messages.Command) -> None:
+    assert messages.parse_command(command.encode()) == command
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_come_back(event: messages.Event) -> None:
+    assert messages.parse_event(event.encode()) == event
+
+
+@given(st.one_of(st.binary(max_size=60), st.sampled_from(COMMANDS + EVENTS).map(lambda one: one.encode()[:-3] + b"}")))
+def test_only_malformed_input_escapes(data: bytes) -> None:
+    for parse in (messages.parse_command, messages.parse_event, messages.parse_settings):
+        with suppress(MalformedInput):
+            parse(data)
+
+
+def test_an_error_does_not_quote_what_it_refuses() -> None:
+    with pytest.raises(MalformedInput) as refused:
+        messages.parse_command(b'{"cmd":"session","call":"+442079460000"}')
+    assert "442079460000" not in str(refused.value)
+    assert refused.value.__cause__ is None
