@@ -96,4 +96,19 @@ class SessionEnded:
     flags: tuple[str, ...]
 
 
-Event = SendMessage | CloseFlow | SessionOffered | SessionUpdated | MessageRecorded | SessionEnded
+@dataclass(frozen=True, slots=True)
+class OfferRefused:
+    """An INVITE, or an offer in a session, was refused without asking the shell: someone should know why.
+
+    Attributes:
+        sip_call_id: the Call-ID.
+        status: what it was answered with.
+        reason: a word for it: a flag, or `not-siprec`, `extension`, `encoding`, `draining`.
+    """
+
+    sip_call_id: str
+    status: int
+    reason: str
+
+
+Event = SendMessage | CloseFlow | SessionOffered | SessionUpdated | MessageRecorded | SessionEnded | OfferRefused

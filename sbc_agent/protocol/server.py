@@ -34,6 +34,7 @@ from sbc_agent.protocol.transaction_layer import Incoming, TransactionKey, Trans
 from sbc_agent.protocol.uas import ServerSettings, Uas, warning
 
 _METHODS: Final = frozenset({"INVITE", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INFO"})
+_BAD_EXTENSION: Final = 420
 _ORIGIN_DIGITS: Final = 15  # hexadecimal; below 2**63, which any SDP parser can hold
 
 
@@ -189,16 +190,18 @@ class SipServer:
             self._uas.respond(incoming, 482, now)
             return
         if refusal := self._uas.refusal(incoming):
-            self._uas.respond(incoming, refusal[0], now, refusal[1])
+            reason = "extension" if refusal[0] == _BAD_EXTENSION else "encoding"
+            self._uas.refuse(incoming, refusal[0], reason, now, refusal[1])
             return
         asked = incoming.request
         body = bodies.read(asked)
         peer = incoming.flow.remote[0] in self._uas.settings.peers
         if not recognition.is_recording_session(asked, has_metadata=body.metadata is not None, configured_peer=peer):
-            self._uas.respond(incoming, 488, now, (warning("only SIPREC recording sessions (RFC 7866)"),))
+            why = warning("only SIPREC recording sessions (RFC 7866)")
+            self._uas.refuse(incoming, 488, "not-siprec", now, (why,))
             return
         if self.draining:
-            self._uas.respond(incoming, 503, now)
+            self._uas.refuse(incoming, 503, "draining", now)
             return
         self._last_session += 1
         media = MediaSession(SessionId(self._last_session), int(self._uas.fresh()[:_ORIGIN_DIGITS], 16), call_id)

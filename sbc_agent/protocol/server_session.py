@@ -25,6 +25,7 @@ from sbc_agent.protocol.events import (
     SENT,
     EndReason,
     MessageRecorded,
+    OfferRefused,
     SendMessage,
     SessionEnded,
     SessionOffered,
@@ -218,8 +219,9 @@ class ServerSession:
             return
         plans = self.media.planned(offer)
         if offer is not None and nothing_recordable(offer, plans):
-            self.media.flag(*(item.flag for item in plans if item.flag))
-            self._refuse_offer(incoming, 488, now)
+            reasons = [item.flag for item in plans if item.flag]
+            self.media.flag(*reasons)
+            self._refuse_offer(incoming, 488, now, *reasons)
             return
         self.pending = Pending(incoming, offer, plans)
         needs_ports = self.media.needs_ports(plans)
@@ -229,9 +231,10 @@ class ServerSession:
         initial = self.dialog is None
         self.uas.emit(SessionOffered(self.media.session, initial, needs_ports, self.media.sip_call_id))
 
-    def _refuse_offer(self, incoming: Incoming, status: int, now: float) -> None:
-        """Refuse an offer that cannot be read or recorded; the shell never hears of a session that begins with one."""
+    def _refuse_offer(self, incoming: Incoming, status: int, now: float, *reasons: str) -> None:
+        """Refuse an offer that cannot be read or recorded; a session that begins with one is over before it began."""
         self.media.flag(FLAG_OFFER_REFUSED)
+        self.uas.emit(OfferRefused(self.media.sip_call_id, status, next(iter(reasons), FLAG_OFFER_REFUSED)))
         self._respond(incoming, status, now, (warning("nothing in this offer can be recorded"),))
         if self.dialog is None:
             self.ended = True

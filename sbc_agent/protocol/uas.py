@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sbc_agent.protocol import recognition, responses
-from sbc_agent.protocol.events import Event
+from sbc_agent.protocol.events import Event, OfferRefused
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Response
 from sbc_agent.protocol.transaction_layer import Incoming, TransactionLayer
@@ -62,6 +62,11 @@ class Uas:
     ) -> bytes:
         """Answer a request without a body; returns the octets of the answer."""
         return self.layer.respond(incoming, self.build(incoming, status, headers, b"", to_tag), now)
+
+    def refuse(self, incoming: Incoming, status: int, reason: str, now: float, headers: Iterable[Header] = ()) -> None:
+        """Refuse an INVITE outside a dialog, and tell the shell why."""
+        self.respond(incoming, status, now, headers)
+        self.emit(OfferRefused(incoming.request.required("call-id"), status, reason))
 
     def refusal(self, incoming: Incoming) -> tuple[int, tuple[Header, ...]] | None:
         """Why a request must be refused for an extension or an encoding that we do not know: status and headers."""

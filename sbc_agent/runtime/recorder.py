@@ -19,6 +19,7 @@ from sbc_agent.media.messages import FormatSpec, PortFree, StreamSpec
 from sbc_agent.protocol.events import (
     Event,
     MessageRecorded,
+    OfferRefused,
     SessionEnded,
     SessionId,
     SessionOffered,
@@ -90,7 +91,10 @@ class Recorder:
         if isinstance(event, SessionOffered):
             self._offered(event, now)
             return
-        if isinstance(event, SessionUpdated | MessageRecorded | SessionEnded):
+        if isinstance(event, OfferRefused):
+            reference = self._log.reference(event.sip_call_id)
+            self._log.warning("offer_refused", sip=reference, status=event.status, reason=event.reason)
+        elif isinstance(event, SessionUpdated | MessageRecorded | SessionEnded):
             try:
                 self._tell(event, now)
             except Unavailable as error:

@@ -244,3 +244,24 @@ def test_labels_that_tell_nothing(text: bytes) -> None:
     assert isinstance(answer, Response)
     assert answer.status == 200
     assert [stream.stream for stream in agent.recorded.streams[0][1]] == [0, 1]
+
+
+REFUSED = {
+    "SRTP alone": (TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP"), (), "srtp-refused", 488),
+    "an unreadable description": ("v=0\nm=audio\n", (), "offer-refused", 488),
+    "an unknown extension": (TWO_STREAMS, (("Require", "frob"),), "extension", 420),
+    "an encoding": (TWO_STREAMS, (("Content-Encoding", "gzip"),), "encoding", 415),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_offers_are_logged_with_the_reason(name: str) -> None:
+    """A call that is not recorded leaves a line that says why, so that somebody can mend the SBC."""
+    text, headers, reason, status = REFUSED[name]
+    agent = Agent()
+    (answer,) = agent.receive(Src().invite(*headers, sdp=text))
+    assert isinstance(answer, Response)
+    assert answer.status == status
+    line = json.loads(agent.lines.getvalue())
+    assert (line["event"], line["reason"], line["status"]) == ("offer_refused", reason, status)
+    assert agent.media.calls == {}
