@@ -64,9 +64,13 @@ class HttpRequest:
         )
 
     def bearer_token(self) -> str | None:
-        """The token of ``Authorization: Bearer`` (RFC 6750 section 2.1); None without one."""
-        scheme, _, token = self.headers.get("authorization", "").strip().partition(" ")
-        return token.strip() or None if scheme.lower() == "bearer" else None
+        """The token of ``Authorization: Bearer`` (RFC 6750 section 2.1); None without one.
+
+        A token without a scheme before it is read as well, since API Gateway's authorizer takes both.
+        """
+        first, _, rest = self.headers.get("authorization", "").strip().partition(" ")
+        token = rest.strip() if first.lower() == "bearer" else first if not rest else ""
+        return token or None
 
     def query_values(self) -> dict[str, str]:
         """The query's parameters; raises MalformedInput if one is repeated, since one of them would be ignored."""
