@@ -86,6 +86,12 @@ class AgentKey:
             .decode("ascii")
         )
 
+    def public_der(self) -> bytes:
+        """The public half as SubjectPublicKeyInfo DER."""
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
     @property
     def key_id(self) -> str:
         """The agent's id."""

@@ -213,7 +213,7 @@ def inspect(config: AgentConfig) -> list[Finding]:
         stat = os.statvfs(spool_dir)
         findings += space(stat.f_bavail * stat.f_frsize, spool_dir)
         findings += file_system(_file_system(spool_dir), spool_dir)
-    findings += wall_clock(time.time(), _newest(spool_dir))
+    findings += wall_clock(time.time(), _newest(spool_dir) if spool_dir.is_dir() else None)
     return findings
 
 

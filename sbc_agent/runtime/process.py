@@ -58,7 +58,6 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         PolicyViolation: If another agent runs here, or a file may not be read.
         DualtoneError: If the identity is damaged, or the media process did not start.
     """
-    os.umask(0o077)  # what this process and its child write is for their user alone
     findings = preflight.inspect(config)
     fatal = any(finding.severity == "fatal" for finding in findings)
     if check_only or fatal:
@@ -73,6 +72,7 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         for finding in findings:
             write = log.error if finding.severity == "error" else log.warning
             write("preflight", check=finding.check, message=OwnWords(finding.message))
+        os.umask(0o077)  # what this process and its child write is for their user alone
         return asyncio.run(Agent(config, identity, key, log).run())
 
 

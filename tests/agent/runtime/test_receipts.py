@@ -1,0 +1,175 @@
+"""Receipts from a foreign SQS: only the cloud's signed word over the same parts frees the spool."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualtone.domain import canonical
+from dualtone.domain.errors import PolicyViolation, Unavailable
+from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.ingest_bucket import sqs_client
+from sbc_agent.runtime.receipts import CommandQueue
+from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.uplink import Uplink
+from tests.agent.runtime import aws
+from tests.agent.runtime.spooled import CloudKey, Lines, call_id, receipt, write_call
+
+CLOUD = CloudKey()
+CALL = call_id(1)
+
+
+class NoStore:
+    """A store that is never asked."""
+
+    def put(self, key: str, body: bytes, sha256: bytes) -> str:
+        raise AssertionError(key)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with aws.moto_server() as url:
+        yield url
+
+
+@pytest.fixture
+def queue(endpoint: str) -> Iterator[tuple[Any, str]]:
+    client = aws.client("sqs", endpoint)
+    url = client.create_queue(QueueName="commands", Attributes={"VisibilityTimeout": "0"})["QueueUrl"]
+    yield client, url
+    client.delete_queue(QueueUrl=url)
+    client.close()
+
+
+class Agent:
+    """The part of an agent that reads commands, over a spool with one finished call."""
+
+    def __init__(self, spool_dir: Path, endpoint: str = "http://127.0.0.1:1", queue_url: str = "http://x/q") -> None:
+        self.parts = write_call(spool_dir, CALL)
+        self.lines = Lines()
+        self.directory = spool_dir / CALL
+        self.commands = CommandQueue(
+            client=sqs_client(aws.session(), endpoint_url=endpoint),
+            identity=dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url),
+            uplink=Uplink(spool=Spool(spool_dir), store=NoStore(), log=self.lines.log, threads=1),
+            log=self.lines.log,
+        )
+
+
+def left(client: Any, url: str) -> int:
+    return len(client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []))
+
+
+def test_a_receipt_frees_the_call_and_goes(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """The directory is gone, then the message."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    client.send_message(QueueUrl=url, MessageBody=json.dumps(receipt(CLOUD, CALL, agent.parts)))
+    assert agent.commands.poll(1) == 1
+    assert not agent.directory.exists()
+    assert left(client, url) == 0
+    assert agent.lines.named("receipt")[0]["result"] == "freed"
+
+
+def test_a_crash_before_the_message_is_deleted_repeats_harmlessly(
+    tmp_path: Path, endpoint: str, queue: tuple[Any, str]
+) -> None:
+    """The same receipt twice: the second finds nothing to free and goes as well."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    body = json.dumps(receipt(CLOUD, CALL, agent.parts))
+    assert agent.commands.act(body) == "freed"
+    client.send_message(QueueUrl=url, MessageBody=body)
+    assert agent.commands.poll(1) == 1
+    assert left(client, url) == 0
+    assert not [line for line in agent.lines.events() if line["level"] == "error"]
+
+
+def test_an_empty_queue_is_no_event(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """Nothing came; nothing happens."""
+    agent = Agent(tmp_path, endpoint, queue[1])
+    assert agent.commands.poll(0) == 0
+
+
+def _forged(parts: list[str]) -> str:
+    return json.dumps(receipt(CloudKey(), CALL, parts))
+
+
+def _unsigned(parts: list[str]) -> str:
+    return json.dumps(receipt(CLOUD, CALL, parts) | {"signature": ""})
+
+
+def _swapped(parts: list[str]) -> str:
+    """A right signature over another payload."""
+    return json.dumps(receipt(CLOUD, CALL, parts) | {"payload": receipt(CLOUD, CALL, [])["payload"]})
+
+
+def _other_kind(parts: list[str]) -> str:
+    """The payload of a receipt, signed by the cloud as something else."""
+    payload = Envelope.from_json(receipt(CLOUD, CALL, parts)).payload
+    return json.dumps(Envelope.sealed_by(CLOUD, "manifest", payload).to_json() | {"kind": "receipt"})
+
+
+def _unknown_command(_: list[str]) -> str:
+    return json.dumps(Envelope.sealed_by(CLOUD, "pause", canonical.encode({"call": CALL})).to_json())
+
+
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (_forged, "command_rejected"),
+        (_unsigned, "command_rejected"),
+        (_swapped, "command_rejected"),
+        (_other_kind, "command_rejected"),
+        (_unknown_command, "command_rejected"),
+        (lambda parts: json.dumps(receipt(CLOUD, CALL, parts, tenant="globex")), "command_rejected"),
+        (lambda parts: json.dumps(receipt(CLOUD, CALL, parts, agent="agt_" + "0" * 26)), "command_rejected"),
+        (lambda parts: json.dumps(receipt(CLOUD, CALL, parts[:1])), "receipt_rejected"),
+        (lambda parts: json.dumps(receipt(CLOUD, CALL, [*parts, "0" * 64])), "receipt_rejected"),
+        (lambda _: "not json", "command_rejected"),
+        (lambda _: "[]", "command_rejected"),
+        (lambda _: "\ud800", "command_rejected"),
+        (lambda _: json.dumps(Envelope.sealed_by(CLOUD, "receipt", b"{}").to_json()), "command_rejected"),
+    ],
+)
+def test_anything_else_frees_nothing_and_is_alarmed(tmp_path: Path, body: Any, event: str) -> None:
+    """Forged, altered, misdirected, misshapen, or over other parts: the spool stays, an alarm is logged."""
+    agent = Agent(tmp_path)
+    assert agent.commands.act(body(agent.parts)) == "rejected"
+    assert len(list(agent.directory.iterdir())) == 4
+    assert agent.lines.named(event)[0]["level"] == "error"
+
+
+def test_a_rejected_message_does_not_come_back(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """It was acted upon: it is alarmed once, not for ever."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    client.send_message(QueueUrl=url, MessageBody="noise")
+    client.send_message(QueueUrl=url, MessageBody=json.dumps(receipt(CLOUD, CALL, agent.parts)))
+    while agent.commands.poll(0):
+        pass
+    assert left(client, url) == 0
+    assert not agent.directory.exists()
+
+
+def test_no_queue_is_unavailable_or_refused(tmp_path: Path, endpoint: str) -> None:
+    """An outage and a refusal are told apart; the spool waits in both."""
+    with pytest.raises(Unavailable):
+        Agent(tmp_path / "a").commands.poll(0)
+    with pytest.raises(PolicyViolation):
+        Agent(tmp_path / "b", endpoint, f"{endpoint}/123456789012/nowhere").commands.poll(0)
+
+
+def test_the_thread_polls_and_acts(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """Started, it frees what receipts name without being asked."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    client.send_message(QueueUrl=url, MessageBody=json.dumps(receipt(CLOUD, CALL, agent.parts)))
+    agent.commands.start()
+    agent.commands.close()  # joins for half a second: the message was there before the first poll
+    assert not agent.directory.exists()
