@@ -229,11 +229,38 @@ def _finalise_files(directory: str, manifest_key: str) -> dict[str, float]:
     class Public:
         public_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    _finalised(_Files(directory), manifest_key, Public, RenderAudio(opus_encoder.started))
-    return {
-        "finalize_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "finalize_peak_ffmpeg_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1),
-    }
+    watched: list[_Watched] = []
+
+    @contextmanager
+    def start() -> Iterator[_Watched]:
+        with opus_encoder.started() as encoder:
+            watched.append(_Watched(encoder))
+            yield watched[0]
+
+    _finalised(_Files(directory), manifest_key, Public, RenderAudio(start))
+    return {"finalize_peak_mb": _peak_mb(os.getpid()), "finalize_peak_ffmpeg_mb": watched[0].peak_mb}
+
+
+class _Watched:
+    """An encoder whose process is asked for its memory."""
+
+    def __init__(self, encoder: opus_encoder.OpusEncoder) -> None:
+        self._encoder = encoder
+        self.peak_mb = 0.0
+
+    def write(self, samples: npt.NDArray[np.int16]) -> list[bytes]:
+        pages = self._encoder.write(samples)
+        self.peak_mb = _peak_mb(self._encoder._process.pid)
+        return pages
+
+    def finish(self) -> list[bytes]:
+        return self._encoder.finish()
+
+
+def _peak_mb(pid: int) -> float:
+    """Peak of a process's resident memory since it was started; getrusage would begin with its parent's."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return round(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024, 1)
 
 
 @contextmanager

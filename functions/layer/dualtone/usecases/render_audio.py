@@ -136,14 +136,21 @@ class RenderAudio:
         timeline = Timeline({stream.stream: PayloadTable(stream.formats) for stream in streams}, bounds, declared)
         loudness = Loudness(channels.CHANNELS)
         assigned: tuple[int, ...] | None = None
-        pages: list[bytes] = []
+        header_pages, audio_pages = bytearray(), ogg.EqualPages()
         with self._start_encoder() as encoder:
+
+            def keep(pages: Iterable[bytes]) -> None:
+                for page in pages:
+                    if ogg.is_header(page):
+                        header_pages.extend(page)
+                    else:
+                        audio_pages.append(page)
 
             def play(windows: Iterable[Window]) -> None:
                 for window in windows:
                     stereo = channels.mix(window, assigned or ())
                     loudness.add(stereo)
-                    pages.extend(encoder.write(channels.interleave(stereo)))
+                    keep(encoder.write(channels.interleave(stereo)))
 
             for blocks in parts:
                 if assigned is None:
@@ -153,11 +160,11 @@ class RenderAudio:
             for hole in call.holes:
                 timeline.cover(*bounds.span(hole.from_us, hole.to_us))
             play(timeline.finish())
-            pages += encoder.finish()
+            keep(encoder.finish())
         first, last = timeline.span
         return Rendering(
-            header_pages=b"".join(page for page in pages if ogg.is_header(page)),
-            pages=ogg.equalised([page for page in pages if not ogg.is_header(page)]),
+            header_pages=bytes(header_pages),
+            pages=audio_pages,
             started_at_us=manifest.answered_at_us + first * 1_000_000 // CLOCK_HZ,
             duration_ms=(last - first) // MS,
             channel_of={stream.stream: channel for stream, channel in zip(streams, assigned, strict=True)},

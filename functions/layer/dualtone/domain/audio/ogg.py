@@ -8,9 +8,9 @@ stored must not vary: sizes would show who spoke when. So the last packet of eve
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ogg_page import page_size
@@ -155,21 +155,43 @@ def is_header(page: bytes) -> bool:
     return page[body : body + 8] in (b"OpusHead", b"OpusTags")
 
 
-def equalised(pages: Sequence[bytes]) -> list[bytes]:
-    """Pads all pages of a recording to one size: ``LEAST_PAGE_BYTES``, or what its longest page needs.
+class EqualPages(Sequence[bytes]):
+    """The audio pages of a recording, all of one size, one behind the other in one piece of memory.
 
-    Args:
-        pages: Audio pages; every packet holds one Opus frame.
-
-    Returns:
-        The pages, equally long, with the same packets for any decoder.
-
-    Raises:
-        MalformedInput: If a page is not of that kind.
+    The size is ``LEAST_PAGE_BYTES``, or what the longest page needs. Each page holds the same packets for any decoder
+    as the page that was added.
     """
-    longest = max(map(len, pages), default=0)
-    size = max(LEAST_PAGE_BYTES, longest + -longest % PAGE_QUANTUM)
-    return [_padded(Page.parse(page), size).encode() for page in pages]
+
+    def __init__(self, pages: Iterable[bytes] = ()) -> None:
+        self._size = LEAST_PAGE_BYTES
+        self._data = bytearray()
+        for page in pages:
+            self.append(page)
+
+    def append(self, page: bytes) -> None:
+        """Adds a page, every packet of which holds one Opus frame; raises MalformedInput for any other."""
+        if len(page) > self._size:
+            before = list(self)
+            self._size = len(page) + -len(page) % PAGE_QUANTUM
+            self._data = bytearray()
+            for earlier in before:
+                self._data += _padded(Page.parse(earlier), self._size).encode()
+        self._data += _padded(Page.parse(page), self._size).encode()
+
+    def __len__(self) -> int:
+        return len(self._data) // self._size
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        start = range(len(self))[index] * self._size
+        return bytes(self._data[start : start + self._size])
 
 
 def _padded(page: Page, size: int) -> Page:
@@ -195,20 +217,36 @@ def pad_packet(packet: bytes, octets: int) -> bytes:
     """Makes an Opus packet of one frame longer without changing what it decodes to (RFC 6716 section 3.2.5).
 
     Args:
-        packet: Code 0, that is one frame.
+        packet: Code 0, or code 3 with one frame, perhaps padded already.
         octets: By how many.
 
     Raises:
-        MalformedInput: If the packet is not of code 0.
+        MalformedInput: If it is not a packet of one frame.
     """
     if not octets:
         return packet
-    if not packet or packet[0] & _CODE:
-        raise MalformedInput("not an Opus packet of one frame")
-    toc = bytes([packet[0] | _CODE])
+    toc, frame = _frame(packet)
+    octets += len(packet) - 1 - len(frame)
+    toc = bytes([toc[0] | _CODE])
     if octets == 1:
-        return toc + bytes([_ONE_FRAME]) + packet[1:]
+        return toc + bytes([_ONE_FRAME]) + frame
     counts = -(-(octets - 1) // (_LONGEST_PAD + 1))
     padding = octets - 1 - counts
     length = b"\xff" * (counts - 1) + bytes([padding - _LONGEST_PAD * (counts - 1)])
-    return toc + bytes([_ONE_FRAME_PADDED]) + length + packet[1:] + bytes(padding)
+    return toc + bytes([_ONE_FRAME_PADDED]) + length + frame + bytes(padding)
+
+
+def _frame(packet: bytes) -> tuple[bytes, bytes]:
+    """The TOC octet and the one frame of a packet, without padding."""
+    if packet and not packet[0] & _CODE:
+        return packet[:1], packet[1:]
+    match packet[1:2]:
+        case b"\x01" if packet[0] & _CODE == _CODE:
+            return packet[:1], packet[2:]
+        case b"\x41" if packet[0] & _CODE == _CODE:
+            start, padding = 2, 0
+            while packet[start] == _LACE:
+                start, padding = start + 1, padding + _LONGEST_PAD
+            return packet[:1], packet[start + 1 : len(packet) - padding - packet[start]]
+        case _:
+            raise MalformedInput("not an Opus packet of one frame")
