@@ -145,7 +145,7 @@ definition: $(DEV) ## Write the API's routes into template.yaml and its descript
 lock: $(DEV) ## Pin and hash requirements/*.in anew
 	cd requirements && for name in pip run test sam checkov; do \
 	  CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
-	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file=$$name.txt $$name.in || exit 1; \
+	    --no-emit-options --output-file=$$name.txt $$name.in || exit 1; \
 	done
 
 .PHONY: clean
