@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 STEP_US: Final = 2_000  # slewing moves the wall clock by 50 us in a tick; more than this is a step
-TICKS_US: Final = 300_000
+TICKS_US: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,14 @@ from sbc_agent.media.seal import CallSeal, IngestKey
 from sbc_agent.media.sockets import RtpSocket
 from sbc_agent.media.spool import CallSpool, Disk
 
-DRAIN_EVERY_TICKS: Final = 2
+DRAIN_EVERY_TICKS: Final = 3  # larger batches cost less; the kernel's buffers hold seconds
+_GOLDEN: Final = 0.618_033_988_75  # multiples of it, modulo 1, are spread evenly however many there are
+_LEAST_SHARE: Final = 0.1
 QUARANTINE_US: Final = 30_000_000  # a shut port listens again a little before the SIP process may hand it out
 NO_MEDIA_US: Final = 10_000_000
 _DRAINS_IN_A_ROW: Final = 16  # more than any buffer holds; a flood must not keep a tick from ending
+_LATE_TICKS: Final = 3
+_FINISHED_AT_ONCE: Final = 32
 _EPOCH: Final = 0
 
 
@@ -118,6 +122,8 @@ class Engine:
         self._kernel = KernelTime(moment.wall_offset_us, moment.now_us)
         self._free_rows = list(range(len(sockets)))
         self._ports: dict[int, str] = {}
+        self._calls_of_rows: dict[int, str] = {}
+        self._ticked_us = moment.now_us
         self._shut: list[tuple[int, int]] = []
         self._recordings: dict[str, _Recording] = {}
         self._ending: dict[str, _Recording] = {}
@@ -126,6 +132,7 @@ class Engine:
         self._events: list[Event] = []
         self._tick = self._records = self._bytes_sealed = self._left = 0
         self._finished = {one.name: 0 for one in fields(Counters)}
+        self._begun = 0
         self._draining = self._flushing = False
 
     @property
@@ -165,7 +172,14 @@ class Engine:
             self._end(recording, command.at_us, command.reason, command.flags, moment)
 
     def tick(self, moment: Moment) -> None:
-        """Does a tick's share of the work."""
+        """Does a tick's share of the work.
+
+        After a stall, what is overdue leaves before what waits in the sockets comes in: rings have room for the
+        hold-back, not for the stall as well.
+        """
+        if moment.now_us - self._ticked_us > _LATE_TICKS * self._settings.tick_us:
+            self._relieve(list(self._recordings.values()), moment)
+        self._ticked_us = moment.now_us
         for rows, descriptors in self._groups.due(self._tick):
             self._drain(rows, descriptors, moment)
         self._kernel.advance(moment.now_us, moment.wall_offset_us)
@@ -173,10 +187,7 @@ class Engine:
         self._leave(recordings, turn, moment.now_us - self._settings.hold_back_us, moment.now_us)
         for recording in recordings:
             self._attend(recording, moment.now_us)
-        for recording in list(self._ending.values()):
-            ended_at_us = recording.call.ended_at_us or 0
-            if self._flushing or moment.now_us - self._settings.hold_back_us > ended_at_us:
-                self._finish(recording, moment.now_us)
+        self._finish_calls(moment.now_us)
         while self._shut and self._shut[0][0] <= moment.now_us:
             port = heapq.heappop(self._shut)[1]
             if port not in self._ports:
@@ -222,7 +233,9 @@ class Engine:
         )
         recording = _Recording(Call(call, command.at_us), seal, spool, spool.write_opening(opening))
         self._recordings[call] = recording
-        spool.limit_first_part(int(self._turns.add(call, recording) * settings.part_us))
+        self._turns.add(call, recording)
+        self._begun += 1
+        spool.limit_first_part(int(max(self._begun * _GOLDEN % 1, _LEAST_SHARE) * settings.part_us))
         for spec in command.streams:
             self._add_stream(recording, spec, command.at_us)
         self._streams_changed(recording)
@@ -279,7 +292,7 @@ class Engine:
         stream = Stream(spec.stream, spec.label, row, spec.port)
         stream.describe(spec.formats, at_us)
         recording.call.streams[spec.stream] = stream
-        self._ports[spec.port] = recording.call.call
+        self._ports[spec.port] = self._calls_of_rows[row] = recording.call.call
         self.intake.open_row(row)
         self._explain(stream)
         stream.inactive_since_us = at_us
@@ -312,16 +325,22 @@ class Engine:
         rows, descriptors = self._groups.of(stream.row for stream in recording.call.streams.values())
         self._drain(rows, descriptors, moment)
 
+    def _relieve(self, recordings: list[_Recording], moment: Moment) -> None:
+        """Lets calls leave out of their turn."""
+        self._leave(recordings, _turn(recordings), moment.now_us - self._settings.hold_back_us, moment.now_us)
+
     def _drain(self, rows: Int64s, descriptors: list[int], moment: Moment) -> None:
-        """Drains sockets, rows ascending, until none has more."""
+        """Drains sockets, rows ascending, until none has more; what is overdue of theirs leaves in between."""
         for _ in range(_DRAINS_IN_A_ROW):
-            if not descriptors:
-                return
             received = self._receiver.receive(descriptors)
             if received.offset.size:
                 arrival_us = self._kernel.arrivals(received.stamp_us, moment.now_us, moment.wall_offset_us)
                 self.intake.take(rows[received.member], received, arrival_us, self._receiver.buffer)
+            if not received.full.size:
+                return
             rows, descriptors = rows[received.full], [descriptors[index] for index in received.full]
+            owners = {self._calls_of_rows[row]: None for row in rows.tolist()}
+            self._relieve([self._recordings[call] for call in owners], moment)
 
     def _leave(self, recordings: list[_Recording], turn: Turn, cutoff_us: int, now_us: int) -> None:
         for record in self._layout.leave(self.ring, turn, cutoff_us):
@@ -350,10 +369,18 @@ class Engine:
             call.flag("no_media")
             self._events.append(Alarm(kind="no_media", call=call.call))
 
+    def _finish_calls(self, now_us: int) -> None:
+        """Finishes calls that ended a hold-back ago; only so many in a tick, because others must be drained."""
+        cutoff_us = FOREVER if self._flushing else now_us - self._settings.hold_back_us
+        due = [one for one in self._ending.values() if (one.call.ended_at_us or 0) < cutoff_us][:_FINISHED_AT_ONCE]
+        if due:
+            self._leave(due, _turn(due), FOREVER, now_us)
+        for recording in due:
+            self._finish(recording, now_us)
+
     def _finish(self, recording: _Recording, now_us: int) -> None:
-        """Empties the ring, closes the last part, writes the manifest; is tried again if the spool refuses."""
+        """Closes the last part and writes the manifest; is tried again if the spool refuses."""
         call, spool, settings = recording.call, recording.spool, self._settings
-        self._leave([recording], _turn([recording]), FOREVER, now_us)
         try:
             if not spool.retry(now_us):
                 return
@@ -378,6 +405,7 @@ class Engine:
         )
         for stream in call.streams.values():
             self.ring.clear_row(stream.row)
+            del self._calls_of_rows[stream.row]
             heapq.heappush(self._free_rows, stream.row)
         for counts in counters.values():
             for name, value in counts.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import mmap
 import resource
 import signal
@@ -18,14 +17,21 @@ _MLOCK_ONFAULT: Final = 1
 _libc: Final[Any] = ctypes.CDLL(None, use_errno=True)
 
 
-def array(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """An array of zeros in pages of its own, which no core dump shows; pages are taken when first written."""
+def array(count: int, dtype: npt.DTypeLike, *, is_dense: bool = False) -> npt.NDArray[Any]:
+    """An array of zeros in pages of its own, which no core dump shows; pages are taken when first written.
+
+    Args:
+        count: How many elements.
+        dtype: Of which type.
+        is_dense: Whether nearly all of it will be used, here and there: large pages then spare the processor's tables.
+    """
     kind = np.dtype(dtype)
-    count = shape if isinstance(shape, int) else math.prod(shape)
     pages = mmap.mmap(-1, max(count * kind.itemsize, 1))
     if hasattr(mmap, "MADV_DONTDUMP"):
         pages.madvise(mmap.MADV_DONTDUMP)
-    return np.frombuffer(pages, kind, count).reshape(shape)
+    if is_dense and hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, kind, count)
 
 
 def lock(*arrays: npt.NDArray[Any]) -> bool:

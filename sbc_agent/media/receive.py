@@ -23,7 +23,7 @@ import numpy.typing as npt
 from sbc_agent.media import memory
 from sbc_agent.media.sockets import SO_TIMESTAMPNS
 
-GROUP: Final = 512  # sockets drained together: their packets stay in the processor's cache until they are in the rings
+GROUP: Final = 256  # sockets drained together: their packets stay in the processor's cache until they are in the rings
 DEPTH: Final = 32  # packets of one socket in one call
 SLOT_BYTES: Final = 1600  # an Ethernet frame's worth; an odd number of cache lines, so that slots spread over the cache
 MAX_PACKET_BYTES: Final = 1536

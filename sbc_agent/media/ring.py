@@ -86,15 +86,15 @@ class Ring:
         self._wide_bytes = self._slots * WIDEST_PACKET
         wide = max(rows // 4, 2)
         self._free_wide = [rows * self._row_bytes + index * self._wide_bytes for index in range(wide)]
-        self.bytes = memory.array(rows * self._row_bytes + (wide + 1) * self._wide_bytes, np.uint8)
+        self.bytes = memory.array(rows * self._row_bytes + (wide + 1) * self._wide_bytes, np.uint8, is_dense=True)
         count = rows * self._slots
-        self.extended = memory.array(count, np.int64)
-        self.arrival_us = memory.array(count, np.int64)
-        self.timestamp = memory.array(count, np.uint32)
-        self.ssrc = memory.array(count, np.uint32)
-        self.sequence = memory.array(count, np.uint16)
-        self.size = memory.array(count, np.uint16)
-        self.payload_type = memory.array(count, np.uint8)
+        self.extended = memory.array(count, np.int64, is_dense=True)
+        self.arrival_us = memory.array(count, np.int64, is_dense=True)
+        self.timestamp = memory.array(count, np.uint32, is_dense=True)
+        self.ssrc = memory.array(count, np.uint32, is_dense=True)
+        self.sequence = memory.array(count, np.uint16, is_dense=True)
+        self.size = memory.array(count, np.uint16, is_dense=True)
+        self.payload_type = memory.array(count, np.uint8, is_dense=True)
         self.next_out = np.full(rows, _FIRST_EXTENDED, np.int64)
         self.highest = np.full(rows, _FIRST_EXTENDED, np.int64)
         self._base = np.arange(rows, dtype=np.int64) * self._row_bytes

@@ -69,13 +69,12 @@ class CallTurns(Generic[_T]):
         self._turn = turn
         self._phase: dict[str, int] = {}
 
-    def add(self, name: str, call: _T) -> float:
-        """Gives a call the turn that has fewest; returns which one, as a fraction of the round above 0, at most 1."""
+    def add(self, name: str, call: _T) -> None:
+        """Gives a call the turn that has fewest."""
         phase = min(range(len(self._calls)), key=lambda one: len(self._calls[one]))
         self._calls[phase][name] = call
         self._turns[phase] = None
         self._phase[name] = phase
-        return (phase + 1) / len(self._calls)
 
     def changed(self, name: str) -> None:
         """A call has other streams than before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sbc_agent.media import messages
 from sbc_agent.media.engine import Engine, EngineSettings, Moment
 from sbc_agent.media.messages import Event, FormatSpec, StreamSpec
-from sbc_agent.media.receive import SLOT_BYTES, Received
+from sbc_agent.media.receive import DEPTH, SLOT_BYTES, Received
 from sbc_agent.media.seal import AgentKey, IngestKey
 from sbc_agent.media.sockets import RtpSocket
 from sbc_agent.media.spool import Disk
@@ -57,13 +57,15 @@ class Ports:
         self.buffer: npt.NDArray[np.uint8] = np.zeros(SLOT_BYTES, np.uint8)
 
     def receive(self, descriptors: Sequence[int]) -> Received:
-        arrivals = []
+        arrivals, full = [], []
         for member, descriptor in enumerate(descriptors):
             port = self.by_port[descriptor]
-            arrivals += [Arrival(member, data, at_us, source) for data, at_us, source in port.waiting]
-            port.waiting.clear()
+            arrivals += [Arrival(member, data, at_us, source) for data, at_us, source in port.waiting[:DEPTH]]
+            del port.waiting[:DEPTH]
+            if sum(one.member == member for one in arrivals) == DEPTH:
+                full.append(member)
         result, self.buffer = received(arrivals)
-        return result
+        return replace(result, full=np.array(full, np.int64))
 
 
 class Desk:
