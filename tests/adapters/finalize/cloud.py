@@ -1,13 +1,18 @@
-"""What tests put into the cloud before a call is finalised, and what they look at afterwards."""
+"""moto with everything that a finaliser touches: what tests put into it, and what they look at afterwards.
+
+The finaliser itself is made by ``adapters.wiring`` from the environment, as in a Lambda.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import boto3
 import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +42,12 @@ INDEX: Final = "dualtone-index"
 KEYS: Final = "dualtone-keys"
 DIRECTORY: Final = "dualtone-directory"
 AUDIT: Final = "dualtone-audit"
+CREDENTIALS: Final = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_SESSION_TOKEN": "testing",
+    "AWS_DEFAULT_REGION": REGION,
+}
 ROLE: Final = "arn:aws:iam::123456789012:role/dualtone"
 
 
@@ -167,6 +178,64 @@ class Cloud:
         (item,) = self.recordings()
         entry, sealed = RecordingQueries(self.dynamodb, INDEX).recording(TENANT, item["recording_id"])
         return wiring.metadata_store().open(TENANT, entry.recording_id, sealed)
+
+
+def made_cloud() -> Cloud:
+    """Makes buckets, tables, keys and a queue, and enrols the agent; moto must be at work."""
+    kms, s3, dynamodb, sqs = boto3.client("kms"), boto3.client("s3"), boto3.client("dynamodb"), boto3.client("sqs")
+    location: Any = {"LocationConstraint": REGION}
+    s3.create_bucket(Bucket=INGEST, CreateBucketConfiguration=location)
+    s3.create_bucket(Bucket=VAULT, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=location)
+    for table in (INDEX, KEYS, DIRECTORY, AUDIT):
+        _make_table(dynamodb, table, by_time=table == INDEX)
+
+    def key(**spec: Any) -> str:
+        return kms.create_key(**spec)["KeyMetadata"]["Arn"]
+
+    made = Cloud(
+        s3=s3,
+        dynamodb=dynamodb,
+        sqs=sqs,
+        kms=kms,
+        custodian_a=key(),
+        custodian_b=key(),
+        ingest_key=key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT"),
+        signing_key=key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY"),
+        metadata_key=key(),
+        hmac_key=key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"),
+        queue_url=sqs.create_queue(QueueName="dualtone-commands-agent")["QueueUrl"],
+        agent_key=AgentKey(),
+    )
+    made.enrol()
+    return made
+
+
+def _make_table(dynamodb: DynamoDBClient, table: str, *, by_time: bool) -> None:
+    def pair(prefix: str) -> Any:
+        return [
+            {"AttributeName": f"{prefix}pk", "KeyType": "HASH"},
+            {"AttributeName": f"{prefix}sk", "KeyType": "RANGE"},
+        ]
+
+    index = {"IndexName": "by_time", "KeySchema": pair("gsi1"), "Projection": {"ProjectionType": "ALL"}}
+    indexed: dict[str, Any] = {"GlobalSecondaryIndexes": [index]} if by_time else {}
+    names = ("pk", "sk", "gsi1pk", "gsi1sk") if by_time else ("pk", "sk")
+    dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=pair(""),
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+        **indexed,
+    )
+
+
+def start_cold() -> None:
+    """Drops what cached factories made for another cloud of this process."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("dualtone.adapters."):
+            for value in list(vars(module).values()):
+                if callable(clear := getattr(value, "cache_clear", None)):
+                    clear()
 
 
 def decode(ogg: bytes) -> npt.NDArray[np.int16]:

@@ -10,6 +10,9 @@ A source is anchored again when timestamps and arrival disagree by more than 200
 a restarted encoder, a hold during which the timestamps stood still. Packets that a stalled network delivers late in a
 burst agree again within that second, and are placed by their timestamps.
 
+No two clocks run alike: at 50 ppm two telephones are 20 ms apart after seven minutes. So the fastest packet of every
+minute is compared with that of the first; once they differ by 20 ms the source slips by 20 ms, where it is quietest.
+
 All positions are in samples of 8,000 a second since the call's origin. Timestamps wrap at 2**32 and are only ever
 compared modulo that.
 """
@@ -32,6 +35,10 @@ TOLERANCE: Final = CLOCK_HZ // 5
 LOOK_AHEAD: Final = CLOCK_HZ
 """How long a disagreement must last to be believed, and from how long a beginning the anchor is taken: one second."""
 
+SLIP: Final = CLOCK_HZ // 50
+"""By how much a source is moved at once when its clock has drifted so far: 20 ms."""
+
+_STEADY: Final = 50
 _JITTER_WORTH_CORRECTING: Final = CLOCK_HZ // 100
 LONGEST_BURST: Final = 10 * CLOCK_HZ
 """How late a packet may be and still be placed by its timestamp: ten seconds."""
@@ -50,6 +57,7 @@ class Anchor:
 
     offset: int | None = None
     anchored: int = 0
+    _fastest: int | None = None
 
     def place(self, timestamp: npt.NDArray[np.uint32], arrival: Positions) -> Positions:
         """Places packets, anchoring the source first and again where needed.
@@ -68,6 +76,7 @@ class Anchor:
             if self.offset is None:
                 self.offset = _offset(delay[start:], arrival[start:])
                 self.anchored += 1
+                self._fastest = None
             late = _signed(delay[start:] - self.offset)
             position[start:] = arrival[start:] - late
             astray = np.flatnonzero(np.abs(late) > TOLERANCE)
@@ -84,6 +93,28 @@ class Anchor:
             position[strays] = _stray(position[strays], arrival[strays])
             start = strays.stop
         return position
+
+    def drift(self, late: Positions) -> int:
+        """Compares a window with the first one since the source was anchored.
+
+        Args:
+            late: int64[n], arrival minus place of the window's packets.
+
+        Returns:
+            By how many samples the source should slip from somewhere in this window on: 0, ``SLIP`` or ``-SLIP``.
+        """
+        if late.size < _STEADY:
+            return 0
+        fastest = int(late.min())
+        if self._fastest is None:
+            self._fastest = fastest
+        drifted = fastest - self._fastest
+        return 0 if abs(drifted) < SLIP else SLIP if drifted > 0 else -SLIP
+
+    def slip(self, samples: int) -> None:
+        """Moves what follows by so many samples."""
+        if self.offset is not None:
+            self.offset += samples
 
 
 def _offset(delay: npt.NDArray[np.int64], arrival: Positions) -> int:

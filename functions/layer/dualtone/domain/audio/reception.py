@@ -39,7 +39,7 @@ class Reception:
             gaps: The stream's declared gaps, positions from and to: what is missing there is not lost.
         """
         self._gaps = gaps
-        self._last: dict[int, tuple[int, int]] = {}
+        self._highest: dict[int, tuple[int, int]] = {}
         self._delay: dict[int, int] = {}
         self._jitter: dict[int, float] = {}
         self._jitter_sum = 0.0
@@ -61,25 +61,28 @@ class Reception:
             sequence: uint16[n], in the order of sending.
             position: int64[n], each packet's place on the timeline.
         """
-        before = self._last.get(ssrc)
-        numbers = sequence.astype(np.int64)
-        places = position
-        if before is not None:
-            numbers = np.concatenate(([before[0]], numbers))
-            places = np.concatenate(([before[1]], places))
-        self._last[ssrc] = int(numbers[-1]), int(places[-1])
+        numbers, places = sequence.astype(np.int64), position
+        if (highest := self._highest.get(ssrc)) is not None:
+            numbers, places = np.concatenate(([highest[0]], numbers)), np.concatenate(([highest[1]], places))
         # RFC 3550 appendix A.1: the step modulo 2**16 that is nearest to zero.
         steps = (np.diff(numbers) + 0x8000) % 0x10000 - 0x8000
-        duplicates = int(np.count_nonzero(steps == 0))
+        steps[(steps > _MAX_DROPOUT) | (steps < -_MAX_MISORDER)] = 1
+        extended = np.concatenate(([0], np.cumsum(steps)))
+        leading = np.maximum.accumulate(extended)
+        ahead = np.diff(leading)
+        duplicates = int(np.count_nonzero(extended[1:] == leading[:-1]))
+        late = int(np.count_nonzero(extended[1:] < leading[:-1]))
+        # A packet that comes late was counted as missing when its successor came.
+        missing = sum(
+            int(ahead[jump]) - 1
+            for jump in np.flatnonzero(ahead > 1).tolist()
+            if not self._declared(int(places[jump]), int(places[jump + 1]))
+        )
         self.duplicates += duplicates
         self.packets += int(sequence.size) - duplicates
-        late = int(np.count_nonzero((steps < 0) & (steps >= -_MAX_MISORDER)))
-        missing = 0
-        for jump in np.flatnonzero((steps > 1) & (steps <= _MAX_DROPOUT)).tolist():
-            if not self._declared(int(places[jump]), int(places[jump + 1])):
-                missing += int(steps[jump]) - 1
-        # A packet that comes late was counted as missing when its successor came.
         self.lost = max(0, self.lost + missing - late)
+        last = int(np.flatnonzero(extended == leading[-1])[0])
+        self._highest[ssrc] = int(numbers[last]), int(places[last])
 
     def jitter(self, ssrc: int, delay: Positions) -> None:
         """Follows the jitter estimate of a source.

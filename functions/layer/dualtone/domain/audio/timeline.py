@@ -214,24 +214,27 @@ class Timeline:
         kinds = self._tables[stream].kinds(payload_type, arrival_us)
         arrival = (arrival_us - self._bounds.answered_us) // US_PER_SAMPLE
         position = arrival.copy()
-        audible = (kinds == Kind.A_LAW) | (kinds == Kind.MU_LAW)
+        audible = ((kinds == Kind.A_LAW) | (kinds == Kind.MU_LAW)) & (size > 0)
         if not audible.all():
             self._note(kinds)
             payload = payload[np.repeat(audible, size)]
             size = np.where(audible, size, 0)
         position[audible] = anchor.place(timestamp[audible], arrival[audible])
-        known = position[kinds != Kind.UNDECLARED]
         reception = self.reception[stream]
         reception.sequence(ssrc, np.concatenate([block.sequence for block in blocks]), position)
-        reception.jitter(ssrc, (arrival - position)[audible])
+        late = (arrival - position)[audible]
+        reception.jitter(ssrc, late)
+        samples = _samples(kinds[audible], size[audible], payload)
+        if slip := anchor.drift(late):
+            position[np.flatnonzero(audible)[_quietest(samples, size[audible]) + 1 :]] += slip
+            anchor.slip(slip)
+        ends = (position + size)[kinds != Kind.UNDECLARED]
         return _Run(
             row=self._rows[stream],
             position=position[audible],
             size=size[audible],
-            samples=_samples(kinds[audible], size[audible], payload),
-            hull=(int(known.min()), int(max(known.max(), (position + size)[audible].max(initial=0))))
-            if known.size
-            else None,
+            samples=samples,
+            hull=(int(position[kinds != Kind.UNDECLARED].min()), int(ends.max())) if ends.size else None,
         )
 
     def _note(self, kinds: Kinds) -> None:
@@ -278,6 +281,12 @@ class Timeline:
             window, self._buffer = self._buffer[:, :length], self._buffer[:, length:].copy()
             self._start += length
             yield window
+
+
+def _quietest(samples: Window, size: npt.NDArray[np.int64]) -> int:
+    """Which of the packets is the quietest one."""
+    starts = np.concatenate(([0], np.cumsum(size)[:-1]))
+    return int(np.argmin(np.add.reduceat(np.abs(samples.astype(np.int32)), starts) / size))
 
 
 def _samples(kinds: Kinds, size: npt.NDArray[np.int64], payload: npt.NDArray[np.uint8]) -> Window:

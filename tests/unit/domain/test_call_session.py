@@ -1,0 +1,74 @@
+"""SESSION records: lenient in everything but being JSON objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualtone.domain import call_session, canonical
+from dualtone.domain.call_session import CallSession
+from dualtone.domain.errors import MalformedInput
+from tests.call_samples import CALLER, SIP_CALL_ID, session
+
+
+def parse(value: object) -> CallSession:
+    return call_session.parse(canonical.encode(value))
+
+
+def test_who_speaks_on_which_stream() -> None:
+    """Label, sender and role, as the metadata ties them together."""
+    told = parse(session(labels=("10", "20")))
+    assert told.sip_call_id == SIP_CALL_ID
+    assert told.sip_session_ids == ("cs-1@pbx.invalid",)
+    assert [told.sender(label) for label in ("10", "20", "30", "")] == [0, 1, None, None]
+    assert [told.role(label) for label in ("10", "20", "30")] == ["caller", "callee", "unknown"]
+    assert told.participants[0].aor == f"sip:{CALLER}@pbx.invalid"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"participants": None, "streams": "none", "sessions": 7, "groups": [{"group_id": "g"}, "h", 3, None]},
+        {"participants": [{}, {"role": "boss"}, 5], "streams": [{}, {"label": 1}]},
+        {"sip_call_id": None, "user_agent": 5, "flags": ["a", 7], "extensions": []},
+    ],
+)
+def test_what_is_missing_or_odd_is_empty(value: dict[str, Any]) -> None:
+    """Nothing is refused for its metadata."""
+    told = parse(value)
+    assert told.sip_call_id == ""
+    assert told.role("1") == "unknown"
+    assert {participant.role for participant in told.participants} <= {"unknown"}
+
+
+def test_a_stream_sent_by_nobody_known_is_unknown() -> None:
+    """Two streams and a sender id that no participant has."""
+    told = parse(session() | {"participants": []})
+    assert (told.sender("1"), told.role("1")) == (None, "unknown")
+
+
+def test_nothing_of_it_shows_in_a_representation() -> None:
+    """A log line or a traceback that prints it tells no number, no name and no Call-ID."""
+    said = repr(parse(session()))
+    for secret in (CALLER, "Alice", SIP_CALL_ID, "cs-1@"):
+        assert secret not in said
+
+
+@given(st.binary(max_size=200))
+def test_only_malformed_input_gets_out(data: bytes) -> None:
+    """Any bytes at all."""
+    try:
+        call_session.parse(data)
+    except MalformedInput:
+        return
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"1", b'{"a":1.5}', b'{"a":1,"a":2}'])
+def test_no_object(data: bytes) -> None:
+    """Other JSON, and what is none."""
+    with pytest.raises(MalformedInput):
+        call_session.parse(data)
