@@ -6,6 +6,7 @@ The finaliser itself is made by ``adapters.wiring`` from the environment, as in 
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -230,7 +231,10 @@ def _make_table(dynamodb: DynamoDBClient, table: str, *, by_time: bool) -> None:
 
 
 def start_cold() -> None:
-    """Drops what cached factories made for another cloud of this process."""
+    """Drops what cached factories made for another cloud of this process, and the log of another test's output."""
+    log = logging.getLogger("dualtone")
+    log.handlers.clear()
+    vars(log).pop("init", None)  # powertools' mark that the log has its handler
     for name, module in list(sys.modules.items()):
         if name.startswith("dualtone.adapters."):
             for value in list(vars(module).values()):
