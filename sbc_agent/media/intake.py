@@ -159,6 +159,7 @@ class Intake:
         if not wanted.all():
             self._count_unwanted(row, headers, kind, inside)
             packets, source = _select(packets, wanted), source[wanted]
+        self._learn(packets, source)
         rounds = 0
         while packets.row.size:
             rest = self._take_ordinary(packets, source, buffer)
@@ -170,6 +171,18 @@ class Intake:
                 self._take_one(_select(packets, slice(index, index + 1)), int(source[index]), buffer)
             packets, source = _select(packets, ~single), source[~single]
             rounds += 1
+
+    def _learn(self, packets: Packets, source: npt.NDArray[np.uint64]) -> None:
+        """Locks streams that had no packet yet on the source of their first one."""
+        fresh = np.flatnonzero(self._bias[packets.row] == 0)
+        if not fresh.size:
+            return
+        rows, first = np.unique(packets.row[fresh], return_index=True)
+        first = fresh[first]
+        for row, one in zip(rows.tolist(), source[first].tolist(), strict=True):
+            self._locks[row].adopt(one)
+        self._source[rows], self._ssrc[rows] = source[first], packets.ssrc[first]
+        self._bias[rows] = self.ring.rebase(rows) - packets.sequence[first]
 
     def _take_ordinary(
         self, packets: Packets, source: npt.NDArray[np.uint64], buffer: npt.NDArray[np.uint8]
@@ -222,18 +235,18 @@ class Intake:
         ssrc, sequence = int(packet.ssrc[0]), int(packet.sequence[0])
         now = _Numbering(int(self._ssrc[row]), int(self.ring.highest[row]), int(self._bias[row]))
         before = self._previous.get(row)
-        if now.bias and ssrc == now.ssrc:
+        if ssrc == now.ssrc:
             extended = now.extended(sequence)
             restarted = abs(extended - now.highest) >= _DROPOUT
-        elif now.bias and before is not None and ssrc == before.ssrc and before.overtaken(sequence):
+        elif before is not None and ssrc == before.ssrc and before.overtaken(sequence):
             extended, restarted = before.extended(sequence), False
         else:
             extended, restarted = 0, True
         outcome = Outcome.OVERFLOW if restarted else self._offer(packet, extended, buffer)
         if restarted or self._is_restart(row, packet, extended, outcome):
-            if now.bias and ssrc != now.ssrc:
+            if ssrc != now.ssrc:
                 self._previous[row] = now
-            extended = self.ring.rebase(row)
+            extended = int(self.ring.rebase(packet.row)[0])
             self._ssrc[row], self._bias[row] = ssrc, extended - sequence
             outcome = self._offer(packet, extended, buffer)
         self._count(row, extended < now.highest, outcome)

@@ -23,7 +23,7 @@ from sbc_agent.media import memory
 from sbc_agent.media.rtp import Unsigned, windows
 
 MARGIN: Final = 64  # numbers left free below a stream's first packet, for those that were overtaken by it
-SLACK_MS: Final = 1_600  # beyond the hold-back: leaving once a second, and packets on their way in and out
+SLACK_MS: Final = 3_000  # beyond the hold-back: leaving once a second, draining, and packets that come in bursts
 LEAST_PACKET_TIME_MS: Final = 10
 BYTES_PER_MS: Final = 8  # 64 kbit/s
 USUAL_PACKET: Final = 160  # 20 ms of them
@@ -120,10 +120,10 @@ class Ring:
         self.next_out[row] = self.highest[row] = _FIRST_EXTENDED
         self._set_slot_bytes(row, USUAL_PACKET)
 
-    def rebase(self, row: int) -> int:
-        """Where a new SSRC starts: above all that came before, with room for what its first packet overtook."""
-        start = int(self.highest[row]) + 1 + MARGIN
-        self.highest[row] = start - 1
+    def rebase(self, rows: Int64s) -> Int64s:
+        """Where new SSRCs of streams start: above all that came before, with room for what their first overtook."""
+        start = self.highest[rows] + 1 + MARGIN
+        self.highest[rows] = start - 1
         return start
 
     def slots(self, row: Int64s, extended: Int64s) -> Int64s:
