@@ -234,7 +234,8 @@ def start_cold() -> None:
     """Drops what cached factories made for another cloud of this process, and the log of another test's output."""
     log = logging.getLogger("dualtone")
     log.handlers.clear()
-    vars(log).pop("init", None)  # powertools' mark that the log has its handler
+    for mark in ("init", "powertools_handler"):  # by which powertools knows that the log has its handler
+        vars(log).pop(mark, None)
     for name, module in list(sys.modules.items()):
         if name.startswith("dualtone.adapters."):
             for value in list(vars(module).values()):
