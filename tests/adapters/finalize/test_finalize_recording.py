@@ -205,9 +205,35 @@ def test_one_stream_is_one_channel(cloud: Cloud) -> None:
     finalizer()(cloud.receive(sent))
     (recording,) = cloud.recordings()
     assert recording["flags"] == ["single_stream"]
+    assert not any(channel["one_sided"] for channel in recording["quality"])
     heard = decode(cloud.opened())
     assert correlation(heard[:, 0], ALICE)[0] >= 0.9
     assert np.abs(heard[:, 1]).max() < 100
+
+
+def test_a_side_that_never_sent_is_seen(cloud: Cloud) -> None:
+    """Bob's stream was offered and stayed empty: his channel is there, silent, and the call is called one-sided."""
+    finalizer()(cloud.receive(cloud.seal(blocks(packets(ALICE)))))
+    (recording,) = cloud.recordings()
+    assert [channel["role"] for channel in recording["channels"]] == ["caller", "callee"]
+    assert [(channel["packets"], channel["one_sided"]) for channel in recording["quality"]] == [(600, False), (0, True)]
+
+
+def test_four_streams_are_mixed_by_role(cloud: Cloud) -> None:
+    """Two more m-lines of a conference: everything is heard, on two channels, and it says so."""
+    more = [packets(ALICE, stream=2, ssrc=3), packets(BOB, stream=3, ssrc=4, start_us=ANSWERED_US + S)]
+    streams = tuple(stream_entry(stream, label) for stream, label in enumerate(("1", "0", "2", "3")))
+    sent = cloud.seal(blocks([*packets(ALICE), *packets(BOB, stream=1, ssrc=2), *more[0], *more[1]]), streams=streams)
+    finalizer()(cloud.receive(sent))
+    (recording,) = cloud.recordings()
+    assert recording["flags"] == ["mixed_streams"]
+    assert [(channel["channel"], channel["label"]) for channel in recording["channels"]] == [
+        (0, "1"),
+        (0, "2"),
+        (1, "0"),
+        (1, "3"),
+    ]
+    assert correlation(decode(cloud.opened())[: ALICE.size, 0], ALICE)[0] >= 0.85
 
 
 def test_a_codec_that_cannot_be_decoded_keeps_its_upload(cloud: Cloud) -> None:

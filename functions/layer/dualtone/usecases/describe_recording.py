@@ -92,7 +92,7 @@ def quality(manifest: Manifest, rendering: Rendering) -> tuple[ChannelQuality, .
                 + sum(counted[stream].duplicates for stream in streams if stream in counted),
                 jitter_ms=round(max((reception.jitter_ms for reception in received), default=0.0), 2),
                 silence_ratio=round(rendering.silence_ratio[channel], 4),
-                one_sided=rendering.one_sided[channel],
+                one_sided=rendering.one_sided[channel] and len(rendering.channel_of) > 1,
             )
         )
     return tuple(figures)

@@ -172,20 +172,22 @@ class RenderAudio:
             silence_ratio=loudness.silence_ratio,
             one_sided=loudness.one_sided,
             gaps=_gaps(manifest, call, bounds, streams, first),
-            flags=frozenset(timeline.flags | _shape(len(streams), len(manifest.streams))),
+            flags=frozenset(timeline.flags | _shape(len(streams))),
         )
 
 
 def heard_streams(manifest: Manifest) -> list[StreamEntry]:
-    """The streams that make up the audio: those that received packets; all of a call where none did."""
+    """The streams that make up the audio: both of an ordinary call; of more, those that received packets."""
     received = {counts.stream for counts in manifest.statistics if counts.received}
-    return [stream for stream in manifest.streams if stream.stream in received] or list(manifest.streams)
+    if len(manifest.streams) <= channels.CHANNELS or not received:
+        return list(manifest.streams)
+    return [stream for stream in manifest.streams if stream.stream in received]
 
 
-def _shape(heard: int, declared: int) -> set[str]:
+def _shape(heard: int) -> set[str]:
     if heard > channels.CHANNELS:
         return {"mixed_streams"}
-    return {"single_stream"} if heard == 1 or declared == 1 else set()
+    return {"single_stream"} if heard == 1 else set()
 
 
 def _gaps(
