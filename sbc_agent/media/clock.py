@@ -44,6 +44,14 @@ class AgentClock:
         return (wall - (before + after) // 2) // 1000 - self.offset_us
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The agent's time, and how far the wall clock is ahead of it; microseconds."""
+
+    now_us: int
+    wall_offset_us: int
+
+
 @dataclass(slots=True)
 class KernelTime:
     """Maps kernel timestamps to the agent's clock, tick by tick.

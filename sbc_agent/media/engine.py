@@ -7,8 +7,7 @@ call, so that it acts on exactly what arrived before it.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -22,34 +21,23 @@ from dualtone.domain.part import NO_PREVIOUS, PartHeader, RecordType
 from dualtone.domain.signing import Signer
 from sbc_agent.media import messages
 from sbc_agent.media.call import Call, Stream
-from sbc_agent.media.clock import KernelTime
-from sbc_agent.media.intake import FOREVER, Counters, Intake
+from sbc_agent.media.clock import Moment
+from sbc_agent.media.intake import FOREVER, Counters
+from sbc_agent.media.lines import Lines
 from sbc_agent.media.messages import Alarm, Event, PortFree, StreamSpec
-from sbc_agent.media.receive import GROUP, Receiver
+from sbc_agent.media.receive import Receiver
 from sbc_agent.media.records import RecordLayout, Turn
-from sbc_agent.media.ring import Int64s, Ring
-from sbc_agent.media.schedule import CallTurns, DrainGroups
+from sbc_agent.media.schedule import CallTurns
 from sbc_agent.media.seal import CallSeal, IngestKey
 from sbc_agent.media.sockets import RtpSocket
 from sbc_agent.media.spool import CallSpool, Disk
 
-DRAIN_EVERY_TICKS: Final = 3  # larger batches cost less; the kernel's buffers hold seconds
 _GOLDEN: Final = 0.618_033_988_75  # multiples of it, modulo 1, are spread evenly however many there are
 _LEAST_SHARE: Final = 0.1
-QUARANTINE_US: Final = 30_000_000  # a shut port listens again a little before the SIP process may hand it out
 NO_MEDIA_US: Final = 10_000_000
-_DRAINS_IN_A_ROW: Final = 16  # more than any buffer holds; a flood must not keep a tick from ending
 _LATE_TICKS: Final = 3
 _FINISHED_AT_ONCE: Final = 32
 _EPOCH: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The agent's time, and how far the wall clock is ahead of it; microseconds."""
-
-    now_us: int
-    wall_offset_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +65,7 @@ class EngineSettings:
 
 @dataclass(slots=True)
 class _Recording:
-    """A call with its key, its files, and since when its packets were counted."""
+    """A call with its key and its files."""
 
     call: Call
     seal: CallSeal
@@ -113,21 +101,14 @@ class Engine:
         randomness: Callable[[int], bytes],
         moment: Moment,
     ) -> None:
-        self._settings, self._receiver, self._sockets = settings, receiver, sockets
-        self._signer, self._ingest, self._disk = signer, ingest, disk
+        self._settings, self._signer, self._ingest, self._disk = settings, signer, ingest, disk
         self._next_opening, self._randomness = next_opening, randomness
-        self.ring = Ring(len(sockets), settings.hold_back_us // 1000)
-        self.intake = Intake(len(sockets), self.ring)
+        self._lines = Lines(receiver, sockets, settings.hold_back_us // 1000, moment, self._relieve)
+        self.ring, self.intake = self._lines.ring, self._lines.intake
         self._layout = RecordLayout()
-        self._kernel = KernelTime(moment.wall_offset_us, moment.now_us)
-        self._free_rows = list(range(len(sockets)))
-        self._ports: dict[int, str] = {}
-        self._calls_of_rows: dict[int, str] = {}
         self._ticked_us = moment.now_us
-        self._shut: list[tuple[int, int]] = []
         self._recordings: dict[str, _Recording] = {}
         self._ending: dict[str, _Recording] = {}
-        self._groups = DrainGroups(DRAIN_EVERY_TICKS, GROUP)
         self._turns: CallTurns[_Recording] = CallTurns(max(1_000_000 // settings.tick_us, 1), _turn)
         self._events: list[Event] = []
         self._tick = self._records = self._bytes_sealed = self._left = 0
@@ -167,7 +148,7 @@ class Engine:
             plaintext = command.at_us.to_bytes(8, "big") + bytes([command.direction]) + command.raw
             self._append(recording, RecordType.SIGNALLING, plaintext, moment.now_us)
         elif isinstance(command, messages.Session):
-            self._append(recording, RecordType.SESSION, canonical.encode(command.session), moment.now_us)
+            self._append_session(recording, command, moment.now_us)
         else:
             self._end(recording, command.at_us, command.reason, command.flags, moment)
 
@@ -178,20 +159,14 @@ class Engine:
         hold-back, not for the stall as well.
         """
         if moment.now_us - self._ticked_us > _LATE_TICKS * self._settings.tick_us:
-            self._relieve(list(self._recordings.values()), moment)
+            self._relieve(self._recordings, moment)
         self._ticked_us = moment.now_us
-        for rows, descriptors in self._groups.due(self._tick):
-            self._drain(rows, descriptors, moment)
-        self._kernel.advance(moment.now_us, moment.wall_offset_us)
+        self._lines.drain_share(self._tick, moment)
         recordings, turn = self._turns.due(self._tick)
         self._leave(recordings, turn, moment.now_us - self._settings.hold_back_us, moment.now_us)
         for recording in recordings:
             self._attend(recording, moment.now_us)
         self._finish_calls(moment.now_us)
-        while self._shut and self._shut[0][0] <= moment.now_us:
-            port = heapq.heappop(self._shut)[1]
-            if port not in self._ports:
-                self._sockets[port].reopen()
         self._tick += 1
 
     def counters(self) -> dict[str, int]:
@@ -210,13 +185,12 @@ class Engine:
             "records": self._records,
             "bytes_sealed": self._bytes_sealed,
             "ticks": self._tick,
-            "clock_steps": self._kernel.steps,
+            "clock_steps": self._lines.clock_steps,
         }
 
     def _begin(self, command: messages.Begin) -> None:
-        ports = [spec.port for spec in command.streams]
-        unfit = self._draining or command.call in self._recordings or len(set(ports)) != len(ports)
-        if unfit or len(ports) > len(self._free_rows) or any(not self._is_free(port) for port in ports):
+        has_room = self._lines.have_room_for([spec.port for spec in command.streams])
+        if self._draining or command.call in self._recordings or not has_room:
             self._events.append(Alarm(kind="command", call=command.call))
             return
         settings, call = self._settings, CallId(command.call)
@@ -241,16 +215,18 @@ class Engine:
         self._streams_changed(recording)
 
     def _streams(self, recording: _Recording, command: messages.Streams, moment: Moment) -> None:
-        self._drain_call(recording, moment)
+        self._lines.drain_rows(_rows(recording), moment)
         call, at_us = recording.call, command.at_us
         for spec in command.streams:
             stream = call.streams.get(spec.stream)
             if stream is None:
-                if self._free_rows and self._is_free(spec.port):
+                if self._lines.have_room_for([spec.port]):
                     self._add_stream(recording, spec, at_us)
                 else:
                     self._events.append(Alarm(kind="command", call=call.call))
                 continue
+            if spec.port != stream.port:  # a stream keeps its port
+                self._events.append(Alarm(kind="command", call=call.call))
             if stream.describe(spec.formats, at_us):
                 self._explain(stream)
             self._set_active(call, stream, at_us, active=spec.active)
@@ -262,18 +238,14 @@ class Engine:
         self._streams_changed(recording)
 
     def _end(self, recording: _Recording, at_us: int, reason: str, flags: Sequence[str], moment: Moment) -> None:
-        self._drain_call(recording, moment)
+        self._lines.drain_rows(_rows(recording), moment)
         call = recording.call
         active = [stream.row for stream in call.streams.values() if stream.inactive_since_us is None]
         call.end(at_us, reason, flags)
         for row in active:
             self._keep_nothing_from(row, at_us + 1)
         for stream in call.streams.values():
-            self.intake.close_row(stream.row)
-            self._groups.remove(stream.row)
-            self._sockets[stream.port].shut()
-            del self._ports[stream.port]
-            heapq.heappush(self._shut, (moment.now_us + QUARANTINE_US, stream.port))
+            self._lines.hang_up(stream.row, stream.port, moment.now_us)
             self._events.append(PortFree(port=stream.port))
         recording.spool.write_state(call.state())
         self._ending[call.call] = recording
@@ -284,21 +256,14 @@ class Engine:
             if recording.call.ended_at_us is None:
                 self._end(recording, moment.now_us, "shutdown", (), moment)
 
-    def _is_free(self, port: int) -> bool:
-        return port in self._sockets and port not in self._ports
-
     def _add_stream(self, recording: _Recording, spec: StreamSpec, at_us: int) -> None:
-        row = heapq.heappop(self._free_rows)
+        row = self._lines.open(spec.port, recording.call.call)
         stream = Stream(spec.stream, spec.label, row, spec.port)
         stream.describe(spec.formats, at_us)
         recording.call.streams[spec.stream] = stream
-        self._ports[spec.port] = self._calls_of_rows[row] = recording.call.call
-        self.intake.open_row(row)
         self._explain(stream)
         stream.inactive_since_us = at_us
         self._set_active(recording.call, stream, at_us, active=spec.active)
-        self._sockets[spec.port].reopen()
-        self._groups.add(row, self._sockets[spec.port].rtp.fileno())
 
     def _explain(self, stream: Stream) -> None:
         self.intake.explain(stream.row, ((entry.payload_type, entry.codec) for entry in stream.formats))
@@ -321,26 +286,10 @@ class Engine:
         self._turns.changed(recording.call.call)
         recording.spool.write_state(recording.call.state())
 
-    def _drain_call(self, recording: _Recording, moment: Moment) -> None:
-        rows, descriptors = self._groups.of(stream.row for stream in recording.call.streams.values())
-        self._drain(rows, descriptors, moment)
-
-    def _relieve(self, recordings: list[_Recording], moment: Moment) -> None:
+    def _relieve(self, calls: Iterable[str], moment: Moment) -> None:
         """Lets calls leave out of their turn."""
+        recordings = [self._recordings[call] for call in calls]
         self._leave(recordings, _turn(recordings), moment.now_us - self._settings.hold_back_us, moment.now_us)
-
-    def _drain(self, rows: Int64s, descriptors: list[int], moment: Moment) -> None:
-        """Drains sockets, rows ascending, until none has more; what is overdue of theirs leaves in between."""
-        for _ in range(_DRAINS_IN_A_ROW):
-            received = self._receiver.receive(descriptors)
-            if received.offset.size:
-                arrival_us = self._kernel.arrivals(received.stamp_us, moment.now_us, moment.wall_offset_us)
-                self.intake.take(rows[received.member], received, arrival_us, self._receiver.buffer)
-            if not received.full.size:
-                return
-            rows, descriptors = rows[received.full], [descriptors[index] for index in received.full]
-            owners = {self._calls_of_rows[row]: None for row in rows.tolist()}
-            self._relieve([self._recordings[call] for call in owners], moment)
 
     def _leave(self, recordings: list[_Recording], turn: Turn, cutoff_us: int, now_us: int) -> None:
         for record in self._layout.leave(self.ring, turn, cutoff_us):
@@ -355,11 +304,20 @@ class Engine:
         if not recording.spool.append(frame, now_us) and not waited:
             self._events.append(Alarm(kind="spool_write", call=recording.call.call))
 
+    def _append_session(self, recording: _Recording, command: messages.Session, now_us: int) -> None:
+        try:
+            plaintext = canonical.encode(command.session)
+        except ValueError:  # fractions and the like: the SIP process never sends them
+            self._events.append(Alarm(kind="command", call=command.call))
+            return
+        self._append(recording, RecordType.SESSION, plaintext, now_us)
+
     def _attend(self, recording: _Recording, now_us: int) -> None:
         """What a call needs once a second beside leaving."""
         recording.spool.roll(now_us)
         call = recording.call
-        if not call.alarmed_no_media and call.ended_at_us is None and now_us - call.answered_at_us >= NO_MEDIA_US:
+        is_heard = any(stream.inactive_since_us is None for stream in call.streams.values())
+        if is_heard and not call.alarmed_no_media and now_us - call.answered_at_us >= NO_MEDIA_US:
             self._check_media(call)
 
     def _check_media(self, call: Call) -> None:
@@ -404,14 +362,16 @@ class Engine:
             )
         )
         for stream in call.streams.values():
-            self.ring.clear_row(stream.row)
-            del self._calls_of_rows[stream.row]
-            heapq.heappush(self._free_rows, stream.row)
+            self._lines.release(stream.row)
         for counts in counters.values():
             for name, value in counts.items():
                 self._finished[name] += value
         self._turns.remove(call.call)
         del self._recordings[call.call], self._ending[call.call]
+
+
+def _rows(recording: _Recording) -> list[int]:
+    return [stream.row for stream in recording.call.streams.values()]
 
 
 def _turn(recordings: list[_Recording]) -> Turn:

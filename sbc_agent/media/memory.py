@@ -42,10 +42,11 @@ def lock(*arrays: npt.NDArray[Any]) -> bool:
     """
     if not hasattr(_libc, "mlock2"):
         return False
-    return all(
+    locked = [
         _libc.mlock2(ctypes.c_void_p(one.ctypes.data), ctypes.c_size_t(one.nbytes), _MLOCK_ONFAULT) == 0
         for one in arrays
-    )
+    ]
+    return all(locked)
 
 
 def forbid_core_dumps() -> bool:

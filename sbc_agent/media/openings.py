@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -10,7 +11,9 @@ class OpeningCounter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last = int(path.read_text(encoding="ascii")) if path.exists() else 0
+        self._last = 0
+        with suppress(FileNotFoundError, ValueError):  # a power failure may have emptied it: then counting begins anew
+            self._last = int(path.read_text(encoding="ascii"))
 
     def __call__(self) -> int:
         """The next number. Kept over a crash of the process; after a power failure a number may come twice."""

@@ -20,8 +20,8 @@ from typing import Final
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_agent_id, parse_tenant_id
 from sbc_agent.media import memory, messages
-from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.engine import Engine, EngineSettings, Moment
+from sbc_agent.media.clock import AgentClock, Moment
+from sbc_agent.media.engine import Engine, EngineSettings
 from sbc_agent.media.messages import MAX_MESSAGE_BYTES, Alarm, AskStats, Drain, Event, MediaSettings, Ready, Stats
 from sbc_agent.media.openings import OpeningCounter
 from sbc_agent.media.receive import best_receiver

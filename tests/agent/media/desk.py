@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sbc_agent.media import messages
-from sbc_agent.media.engine import Engine, EngineSettings, Moment
+from sbc_agent.media.clock import Moment
+from sbc_agent.media.engine import Engine, EngineSettings
 from sbc_agent.media.messages import Event, FormatSpec, StreamSpec
 from sbc_agent.media.receive import DEPTH, SLOT_BYTES, Received
 from sbc_agent.media.seal import AgentKey, IngestKey

@@ -303,6 +303,49 @@ def test_what_a_call_has_counted_stays_in_the_totals(tmp_path: Path) -> None:
     desk.settle()
 
 
+def test_a_stream_keeps_its_port(tmp_path: Path) -> None:
+    """Another port for a known stream is no change that the protocol allows: it is told, and the stream goes on."""
+    desk = Desk(tmp_path)
+    desk.begin(True)
+    moved = desk.streams(True)[0].model_copy(update={"port": 20_010})
+    desk.tell(messages.Streams(call=CALL, at_us=desk.now_us, streams=(moved,)))
+    desk.talk(1, streams=1)
+    assert alarms(desk) == ["command"]
+    desk.tell(messages.Drain(flush=True))
+    desk.run(0.1)
+    assert len(desk.opened().sequences(0)) == 50
+
+
+def test_a_session_that_cannot_be_spelled_is_refused(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.begin(True)
+    desk.tell(messages.Session(call=CALL, session={"duration": 1.5}))
+    desk.run(0.1)
+    assert alarms(desk) == ["command"]
+    desk.settle()
+
+
+def test_a_held_call_is_no_alarm(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.begin(False, False)
+    desk.run(30)
+    assert alarms(desk) == []
+    desk.settle()
+
+
+def test_a_port_listens_again_after_its_rest(tmp_path: Path) -> None:
+    """After a call its port is shut in the kernel; it listens before the SIP process may hand it out again."""
+    desk = Desk(tmp_path, hold_back_ms=200)
+    desk.begin(True)
+    desk.talk(1, streams=1)
+    desk.end()
+    desk.run(29)
+    assert desk.ports.by_port[20_000].is_shut
+    desk.run(2)
+    assert not desk.ports.by_port[20_000].is_shut
+    desk.settle()
+
+
 @pytest.mark.parametrize("stall_s", [3, 5, 12])
 def test_a_stall_costs_no_packet(tmp_path: Path, stall_s: int) -> None:
     """What waited in the sockets while the process stood still finds room, for what is overdue leaves first."""
