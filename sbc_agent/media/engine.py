@@ -207,6 +207,8 @@ class Engine:
         )
         recording = _Recording(Call(call, command.at_us), seal, spool, spool.write_opening(opening))
         self._recordings[call] = recording
+        if spool.backlog:
+            self._events.append(Alarm(kind="spool_write", call=call))
         self._turns.add(call, recording)
         self._begun += 1
         spool.limit_first_part(int(max(self._begun * _GOLDEN % 1, _LEAST_SHARE) * settings.part_us))

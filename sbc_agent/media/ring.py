@@ -105,8 +105,8 @@ class Ring:
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:
         """What holds speech or tells of it, for locking into memory; the wide rows, seldom used, last."""
         narrow = self._base.size * self._row_bytes
-        return (self.bytes[:narrow], self.extended, self.arrival_us, self.timestamp, self.ssrc, self.sequence, self.size,
-                self.payload_type, self.bytes[narrow:])  # fmt: skip
+        columns = (self.extended, self.arrival_us, self.timestamp, self.ssrc, self.sequence, self.size)
+        return (self.bytes[:narrow], *columns, self.payload_type, self.bytes[narrow:])
 
     def clear_row(self, row: int) -> None:
         """Forgets a stream: nothing of it is left in memory, and another may have its row."""
