@@ -104,6 +104,7 @@ class Uplink:
         self._changed = threading.Condition()
         self._queue = CallQueue()
         self._listed: dict[CallId, int] = {}  # time of change of a directory that was listed with nothing left to send
+        self._hashes: dict[CallId, dict[str, str]] = {}  # told by who wrote the files; taken when they are sent
         self._backoffs: dict[CallId, Backoff] = {}
         self._sent: dict[CallId, dict[str, Transfer]] = {}  # of calls that are not wholly up
         self._unconfirmed: dict[CallId, float] = {}  # wall time at which the manifest went up
@@ -127,9 +128,17 @@ class Uplink:
         for thread in self._threads:
             thread.start()
 
-    def notify(self, call: CallId) -> None:
-        """Something of a call was closed: look at it soon."""
+    def notify(self, call: CallId, name: str = "", sha256: str = "") -> None:
+        """Something of a call was closed: look at it soon.
+
+        Args:
+            call: The call.
+            name: The file that was closed, if its hash is known.
+            sha256: SHA-256 of it in hex, so that nothing is hashed twice; S3 finds out if the disk changed it since.
+        """
         with self._changed:
+            if name and not self._link.failures:  # days without a link must not fill the memory
+                self._hashes.setdefault(call, {})[name] = sha256
             self._queue.push(call)
             self._changed.notify()
 
@@ -291,21 +300,21 @@ class Uplink:
         # REQ: FEATURES P7: a log of every transfer: bytes, hash, result.
         started = self._clock()
         body = self._spool.path(call, name).read_bytes()
-        digest = hashlib.sha256(body)
+        sha256 = self._hashes.get(call, {}).pop(name, "") or hashlib.sha256(body).hexdigest()
         try:
-            result = self._store.put(f"{call}/{name}", body, digest.digest())
+            result = self._store.put(f"{call}/{name}", body, bytes.fromhex(sha256))
         except DualtoneError as error:
             self._log.warning(
                 "transfer",
                 call=call,
                 object=name,
                 bytes=len(body),
-                sha256=digest.hexdigest(),
+                sha256=sha256,
                 result="failed",
                 reason=type(error).__name__,
             )
             raise
-        transfer = Transfer(name, digest.hexdigest(), len(body), result, int(self._wall()))
+        transfer = Transfer(name, sha256, len(body), result, int(self._wall()))
         self._note(call, transfer)
         with self._changed:
             self._objects_sent += 1
@@ -321,7 +330,7 @@ class Uplink:
             call=call,
             object=name,
             bytes=len(body),
-            sha256=transfer.sha256,
+            sha256=sha256,
             result=result,
             ms=round(1000 * (self._clock() - started)),
         )
@@ -364,7 +373,7 @@ class Uplink:
         return hashlib.sha256(self._spool.path(call, name).read_bytes()).hexdigest()
 
     def _forget(self, call: CallId) -> None:
-        for known in (self._sent, self._backoffs, self._listed, self._unconfirmed):
+        for known in (self._sent, self._hashes, self._backoffs, self._listed, self._unconfirmed):
             known.pop(call, None)
 
     # -- who works on what ------------------------------------------------------------------------------------------

@@ -238,7 +238,11 @@ def test_a_taken_port_is_told(site: Site) -> None:
     with site.running() as (_, ready, _log):
         port = ready["sip_tcp"].rpartition(":")[2]
         text = site.config.read_text().replace('tcp = "127.0.0.1:0"', f'tcp = "127.0.0.1:{port}"')
-        text = text.replace(f"{PORTS}-{PORTS + 19}", f"{PORTS + 20}-{PORTS + 39}").replace("/state", "/other").replace("/spool", "/other-spool")
+        text = (
+            text.replace(f"{PORTS}-{PORTS + 19}", f"{PORTS + 20}-{PORTS + 39}")
+            .replace("/state", "/other")
+            .replace("/spool", "/other-spool")
+        )
         other = site.config.with_name("other.toml")
         other.write_text(text)
         other_state = site.state.with_name("other")
