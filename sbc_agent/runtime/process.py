@@ -111,7 +111,13 @@ class Agent:
         self._started = loop.time()
         self._media = MediaClient.spawn(self._media_settings())
         self._media.subscribe(self._media_event)
-        await self._media.ready()
+        try:
+            await self._media.ready()
+        except Unavailable as error:
+            raise Unavailable(
+                "the media process did not start; see its lines above, and whether media.address is this machine's own "
+                "and enough of media.ports are free"
+            ) from error
         died = asyncio.create_task(self._media.closed())
         self._shell = SipShell(self._sip_settings(), self._media, self._log)
         addresses = await self._listen()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import selectors
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from sbc_agent.runtime.sip_shell import SipSettings, SipShell
 from sbc_agent.runtime.src_dialog import Transport
 from sbc_agent.runtime.src_link import CallFailed
 from sbc_agent.runtime.test_call import Side
+from tests.agent.runtime.spooled import Clock
 from tests.agent.runtime.test_speech import write_wav
 
 
@@ -131,27 +133,40 @@ def test_a_call_speaks_both_sides_in_phase_and_hangs_up_at_the_end(transport: Tr
     asyncio.run(scenario())
 
 
+class JumpingSelector(selectors.DefaultSelector):
+    """Lets a loop's time pass by moving its clock instead of waiting."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._clock.now += timeout or 0.0
+        return super().select(0)
+
+
 def test_packets_leave_every_20_ms_without_drift() -> None:
-    """Each side's packet k is sent k * 20 ms after the first, however late an earlier one was."""
+    """Packet k is due k * 20 ms after the first; a stall delays what falls into it and nothing after it."""
+    clock, times = Clock(0.0), []
 
-    async def scenario() -> None:
-        async with recorder() as (media, _, targets):
-            loop = asyncio.get_running_loop()
-            arrivals: list[float] = []
-            first = media.sockets[media.ports[0]]
+    class Channel:
+        def send(self, packet: bytes) -> None:
+            times.append(round(clock.now * 1000))
+            if len(times) == 5:
+                clock.now += 0.05
 
-            def arrived() -> None:
-                first.recv(2_048)
-                arrivals.append(loop.time())
+    class Link:
+        def waiting(self) -> bool:
+            return False
 
-            loop.add_reader(first.fileno(), arrived)
-            await test_call.place(targets["udp"], "udp", sides(15))
-            loop.remove_reader(first.fileno())
-            steps = (np.array(arrivals) - arrivals[0]) - 0.02 * np.arange(15)
-            assert steps.min() > -0.015, "none is sent before its time"
-            assert abs(np.median(steps)) < 0.015, "and the last is no later than the first"
-
-    asyncio.run(scenario())
+    loop = asyncio.SelectorEventLoop(JumpingSelector(clock))
+    loop.time = clock  # type: ignore[method-assign]
+    spoken = sides(10)[:1]
+    sent = loop.run_until_complete(test_call._speak(Link(), [Channel()], [4_000], spoken))  # type: ignore[arg-type,list-item]
+    loop.close()
+    assert times == [0, 20, 40, 60, 80, 130, 130, 140, 160, 180]
+    assert round(clock.now, 3) == 0.2, "the last packet's time is over before the BYE"
+    assert (sent.ticks, round(sent.late_s, 3)) == (10, 0.05)
 
 
 def test_many_calls_side_by_side() -> None:
