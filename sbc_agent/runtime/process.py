@@ -268,7 +268,8 @@ def _spelled(address: tuple[str, int] | None) -> str | None:
 @contextlib.contextmanager
 def _alone(state_dir: Path) -> Iterator[None]:
     """Holds the lock of a state directory: two agents over one spool would send everything twice."""
-    with (state_dir / _LOCK_NAME).open("w", encoding="ascii") as file:
+    descriptor = os.open(state_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -74,7 +74,7 @@ def test_wrong_usage_is_2(arguments: list[str], message: str, capsys: pytest.Cap
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["run"], ["enrol", "--code", CODE], ["status"]])
+@pytest.mark.parametrize("command", [["run"], ["enrol", "--code", CODE], ["status"]], ids=["run", "enrol", "status"])
 def test_wrong_settings_are_2(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each fault is a line; there is no trace."""
     path = tmp_path / "agent.toml"
@@ -93,6 +93,7 @@ def test_wrong_settings_are_2(command: list[str], tmp_path: Path, capsys: pytest
         (["enrol", "--code", CODE], "no answer from 127.0.0.1: connection refused"),
         (["enrol", "--code", "nonsense"], "an enrolment code looks like DT1-"),
     ],
+    ids=["run", "status", "enrol", "mistyped"],
 )
 def test_what_fails_is_1_and_told_in_a_line(
     settings: Path, command: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -112,7 +112,9 @@ def test_an_enrolled_agent_is_not_enrolled_again_by_accident(tmp_path: Path) -> 
         assert (tmp_path / "agent.key").read_bytes() != before
 
 
-@pytest.mark.parametrize("text", ["", "DT1-ABC", CODE[:-1], CODE + "A", CODE.replace("DT1", "DT2"), "1" * 47])
+@pytest.mark.parametrize(
+    "text", ["", "DT1-ABC", CODE[:-1], CODE + "A", CODE.replace("DT1", "DT2"), "1" * 47], ids=range(6)
+)
 def test_a_mistyped_code_is_told_without_repeating_it(text: str) -> None:
     """The message says what a code looks like and does not show the code."""
     with pytest.raises(MalformedInput, match="copy it whole") as caught:
