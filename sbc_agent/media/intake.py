@@ -25,6 +25,7 @@ _KEEP, _UNKNOWN, _EVENT, _RTCP = 0, 1, 2, 3
 _FIRST_DYNAMIC: Final = 96  # RFC 3551 section 6: below, the type alone says the codec
 _RTCP_TYPES: Final = slice(64, 96)  # RFC 5761 section 4: RTCP multiplexed onto the RTP port looks like these
 _DROPOUT: Final = 3_000  # RFC 3550 appendix A.1: a larger jump is a restart of the sender
+COPY_US: Final = 1_000_000  # a network's copies follow within a second; later the sender began anew with old numbers
 _ROUNDS: Final = 2
 _ROW_LIFT_BITS: Final = 44
 _EVENT_BYTES: Final = 16
@@ -198,6 +199,7 @@ class Intake:
         copies = known & (ring.extended[slot] == extended)
         if copies.any():
             copies &= ring.timestamp[slot] == packets.timestamp
+            copies &= packets.arrival_us - ring.arrival_us[slot] < COPY_US
             np.add.at(self.counters.duplicates, row[copies], 1)
         packets = _numbered(packets, extended)
         if not ordinary.all():
@@ -256,11 +258,15 @@ class Intake:
         return self.ring.offer(_numbered(packet, np.array([extended])), buffer)
 
     def _is_restart(self, row: int, packet: Packets, extended: int, outcome: Outcome) -> bool:
-        """A sender that began anew within the numbers it had: its timestamps differ, or it is late twice in a row."""
+        """A sender that began anew within the numbers it had.
+
+        Its timestamps differ, or a number comes again long after the packet that had it, or it is late twice in a row.
+        """
         sequence = int(packet.sequence[0])
         if outcome is Outcome.DUPLICATE:
             slot = int(self.ring.slots(packet.row, np.array([extended]))[0])
-            return bool(self.ring.timestamp[slot] != packet.timestamp[0])
+            is_old = int(packet.arrival_us[0] - self.ring.arrival_us[slot]) >= COPY_US
+            return is_old or bool(self.ring.timestamp[slot] != packet.timestamp[0])
         if outcome is not Outcome.LATE:
             return False
         # RFC 3550 appendix A.1: two packets in sequence are believed.

@@ -121,6 +121,30 @@ def test_a_sender_that_begins_anew_under_its_ssrc_goes_on_being_kept(restart: in
     assert line.counted("late") <= 1
 
 
+@pytest.mark.parametrize("hold_back_ms", [1_000, 5_000])
+def test_a_sender_that_begins_anew_with_the_very_same_numbers_is_no_copy(hold_back_ms: int) -> None:
+    """Capture 22: after a codec change an SBC sends SSRC, sequence numbers and timestamps from the first on again."""
+    line, left = Line(hold_back_ms), []
+    for start_us, voice in ((0, 0), (5_000 * MS, 1)):
+        for index in range(200):
+            at_us = start_us + index * 20 * MS
+            line.send(1000 + index, speech(voice, index), at_us, timestamp=16_000 + index * 160)
+            left += line.leave(at_us - hold_back_ms * MS)
+    left += line.leave(EVER)
+    assert left == [(1000 + index, speech(voice, index)) for voice in range(2) for index in range(200)]
+    assert (line.counted("duplicates"), line.counted("late")) == (0, 0)
+
+
+def test_a_copy_within_a_second_is_one() -> None:
+    """What the network doubled is kept once."""
+    line = Line()
+    for index in range(100):
+        line.send(index, speech(0, index), index * 20 * MS, timestamp=index * 160)
+        line.send(index, speech(0, index), index * 20 * MS + 900 * MS * (index % 2), timestamp=index * 160)
+    assert sequences(line) == list(range(100))
+    assert line.counted("duplicates") == 100
+
+
 @pytest.mark.parametrize("payload_type", [101, 96, 127])
 def test_telephone_events_are_counted_and_never_stored(payload_type: int) -> None:
     """Negotiated or not, with another SSRC or not: no digit ever lies in the ring."""
