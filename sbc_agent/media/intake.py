@@ -107,10 +107,12 @@ class Intake:
         self._source = np.zeros(rows, np.uint64)
         self._ssrc = np.zeros(rows, np.uint32)
         self._bias = np.zeros(rows, np.int64)
+        self._first = np.zeros(rows, np.int64)
+        self._first_us = np.zeros(rows, np.int64)
         self._kinds = np.full((rows, _PAYLOAD_TYPES), _UNKNOWN, np.uint8)
         self._locks: list[SourceLock[tuple[Packets, npt.NDArray[np.uint8]]]] = [SourceLock() for _ in range(rows)]
         self._previous: dict[int, _Numbering] = {}
-        self._late_next: dict[int, int] = {}
+        self._astray: dict[int, tuple[Packets, npt.NDArray[np.uint8]]] = {}
 
     def open_row(self, row: int) -> None:
         """Prepares a row for a new stream; it keeps nothing yet."""
@@ -119,7 +121,7 @@ class Intake:
         self._source[row] = self._ssrc[row] = self._bias[row] = 0
         self._locks[row] = SourceLock()
         self._previous.pop(row, None)
-        self._late_next.pop(row, None)
+        self._astray.pop(row, None)
         self.explain(row, ())
 
     def explain(self, row: int, formats: Iterable[tuple[int, str]]) -> None:
@@ -138,6 +140,7 @@ class Intake:
     def close_row(self, row: int) -> None:
         """No packets will come any more: those that still wait for their source to be believed are foreign."""
         self.counters.foreign_source[row] += len(self._locks[row].give_up())
+        self._give_up_astray(row)
 
     def take(self, row: Int64s, received: Received, arrival_us: Int64s, buffer: npt.NDArray[np.uint8]) -> None:
         """Takes the packets of a drain.
@@ -183,7 +186,9 @@ class Intake:
         for row, one in zip(rows.tolist(), source[first].tolist(), strict=True):
             self._locks[row].adopt(one)
         self._source[rows], self._ssrc[rows] = source[first], packets.ssrc[first]
-        self._bias[rows] = self.ring.rebase(rows) - packets.sequence[first]
+        self._first[rows] = self.ring.rebase(rows)
+        self._first_us[rows] = packets.arrival_us[first]
+        self._bias[rows] = self._first[rows] - packets.sequence[first]
 
     def _take_ordinary(
         self, packets: Packets, source: npt.NDArray[np.uint64], buffer: npt.NDArray[np.uint8]
@@ -198,9 +203,10 @@ class Intake:
         ordinary = known & ring.fitting(row, extended, packets.size, slot)
         copies = known & (ring.extended[slot] == extended)
         if copies.any():
-            copies &= ring.timestamp[slot] == packets.timestamp
-            copies &= packets.arrival_us - ring.arrival_us[slot] < COPY_US
+            copies &= self._alike(packets, slot)
             np.add.at(self.counters.duplicates, row[copies], 1)
+        if (distance < 0).any():
+            ordinary &= ~self._misplaced(packets, extended)
         packets = _numbered(packets, extended)
         if not ordinary.all():
             packets, slot = _select(packets, ordinary), slot[ordinary]
@@ -216,6 +222,25 @@ class Intake:
         np.add.at(self.counters.stored, packets.row, 1)
         rest: npt.NDArray[np.bool_] = ~(ordinary | copies)
         return rest
+
+    def _alike(self, packets: Packets, slot: Int64s) -> npt.NDArray[np.bool_]:
+        """Which packets are copies of those in their slots: alike, and not much later."""
+        ring = self.ring
+        alike: npt.NDArray[np.bool_] = (
+            (ring.timestamp[slot] == packets.timestamp)
+            & (ring.payload_type[slot] == packets.payload_type)
+            & (ring.size[slot] == packets.size)
+            & (packets.arrival_us - ring.arrival_us[slot] < COPY_US)
+        )
+        return alike
+
+    def _misplaced(self, packets: Packets, extended: Int64s) -> npt.NDArray[np.bool_]:
+        """Which packets have a number below their sender's first, but came too long after it to have been overtaken."""
+        row = packets.row
+        misplaced: npt.NDArray[np.bool_] = (extended < self._first[row]) & (
+            packets.arrival_us - self._first_us[row] >= COPY_US
+        )
+        return misplaced
 
     def _take_one(self, packet: Packets, source: int, buffer: npt.NDArray[np.uint8]) -> None:
         """Judges one packet (columns of length one) that does not simply continue its stream."""
@@ -237,44 +262,53 @@ class Intake:
         ssrc, sequence = int(packet.ssrc[0]), int(packet.sequence[0])
         now = _Numbering(int(self._ssrc[row]), int(self.ring.highest[row]), int(self._bias[row]))
         before = self._previous.get(row)
-        if ssrc == now.ssrc:
+        self.last_us[row] = max(int(self.last_us[row]), int(packet.arrival_us[0]))
+        if ssrc == now.ssrc and abs(now.extended(sequence) - now.highest) < _DROPOUT:
             extended = now.extended(sequence)
-            restarted = abs(extended - now.highest) >= _DROPOUT
-        elif before is not None and ssrc == before.ssrc and before.overtaken(sequence):
-            extended, restarted = before.extended(sequence), False
+        elif ssrc != now.ssrc and before is not None and ssrc == before.ssrc and before.overtaken(sequence):
+            extended = before.extended(sequence)
         else:
-            extended, restarted = 0, True
-        outcome = Outcome.OVERFLOW if restarted else self._offer(packet, extended, buffer)
-        if restarted or self._is_restart(row, packet, extended, outcome):
             if ssrc != now.ssrc:
                 self._previous[row] = now
-            extended = int(self.ring.rebase(packet.row)[0])
-            self._ssrc[row], self._bias[row] = ssrc, extended - sequence
-            outcome = self._offer(packet, extended, buffer)
-        self._count(row, extended < now.highest, outcome)
-        self.last_us[row] = max(int(self.last_us[row]), int(packet.arrival_us[0]))
+            self._begin_anew(row, packet, buffer)
+            return
+        outcome = self._offer(packet, extended, buffer)
+        if outcome is not Outcome.LATE:
+            self._count(row, outcome, is_reordered=extended < now.highest)
+        elif self._is_restart(row, sequence):
+            earlier, copy = self._astray.pop(row)
+            self._begin_anew(row, earlier, copy)
+            self._continue(row, packet, buffer)
+        else:
+            self._give_up_astray(row)
+            self._astray[row] = _copied(packet, buffer)
+
+    def _begin_anew(self, row: int, packet: Packets, buffer: npt.NDArray[np.uint8]) -> None:
+        """Numbers a sender's packets from this one on, above all that came before."""
+        extended = int(self.ring.rebase(packet.row)[0])
+        self._first[row], self._first_us[row] = extended, packet.arrival_us[0]
+        self._ssrc[row], self._bias[row] = packet.ssrc[0], extended - int(packet.sequence[0])
+        self._count(row, self._offer(packet, extended, buffer), is_reordered=False)
 
     def _offer(self, packet: Packets, extended: int, buffer: npt.NDArray[np.uint8]) -> Outcome:
-        return self.ring.offer(_numbered(packet, np.array([extended])), buffer)
+        """Offers a packet to the ring; one that does not belong where its number says counts as late."""
+        numbered = _numbered(packet, np.array([extended]))
+        slot = self.ring.slots(numbered.row, numbered.extended)
+        is_taken = bool(self.ring.extended[slot[0]] == extended)
+        if self._misplaced(numbered, numbered.extended)[0] or (is_taken and not self._alike(numbered, slot)[0]):
+            return Outcome.LATE
+        return self.ring.offer(numbered, buffer)
 
-    def _is_restart(self, row: int, packet: Packets, extended: int, outcome: Outcome) -> bool:
-        """A sender that began anew within the numbers it had.
+    def _is_restart(self, row: int, sequence: int) -> bool:
+        """RFC 3550 appendix A.1: two packets in sequence that do not belong where they say are a new beginning."""
+        return row in self._astray and int(self._astray[row][0].sequence[0]) + 1 & 0xFFFF == sequence
 
-        Its timestamps differ, or a number comes again long after the packet that had it, or it is late twice in a row.
-        """
-        sequence = int(packet.sequence[0])
-        if outcome is Outcome.DUPLICATE:
-            slot = int(self.ring.slots(packet.row, np.array([extended]))[0])
-            is_old = int(packet.arrival_us[0] - self.ring.arrival_us[slot]) >= COPY_US
-            return is_old or bool(self.ring.timestamp[slot] != packet.timestamp[0])
-        if outcome is not Outcome.LATE:
-            return False
-        # RFC 3550 appendix A.1: two packets in sequence are believed.
-        expected = self._late_next.get(row)
-        self._late_next[row] = sequence + 1 & 0xFFFF
-        return expected == sequence
+    def _give_up_astray(self, row: int) -> None:
+        """A packet that did not belong where it said, and was not followed by another, is late."""
+        if self._astray.pop(row, None) is not None:
+            self.counters.late[row] += 1
 
-    def _count(self, row: int, is_reordered: bool, outcome: Outcome) -> None:  # noqa: FBT001 - a fact, no option
+    def _count(self, row: int, outcome: Outcome, *, is_reordered: bool) -> None:
         counters = self.counters
         if outcome is Outcome.STORED:
             counters.stored[row] += 1

@@ -135,6 +135,28 @@ def test_a_sender_that_begins_anew_with_the_very_same_numbers_is_no_copy(hold_ba
     assert (line.counted("duplicates"), line.counted("late")) == (0, 0)
 
 
+@pytest.mark.parametrize("below", [1, 30, 63])
+def test_a_new_beginning_a_little_below_the_first_number_is_not_put_before_it(below: int) -> None:
+    """What was said last stays last, and nothing waits in the ring for it."""
+    line = Line(hold_back_ms=1_000)
+    talk(line, range(1_000, 1_100))
+    talk(line, range(1_000 - below, 1_100 - below), at_us=4_000 * MS)
+    left = [sequence for sequence, _ in line.leave(4_000 * MS - 1)]
+    assert left == list(range(1_000, 1_100))
+    assert sequences(line) == list(range(1_000 - below, 1_100 - below))
+    assert (line.counted("late"), line.counted("reordered"), line.counted("duplicates")) == (0, 0, 0)
+
+
+def test_a_single_packet_astray_is_late() -> None:
+    line = Line()
+    talk(line, range(1_000, 1_100))
+    line.send(990, b"\xaa" * 160, 2_000 * MS)
+    talk(line, range(1_100, 1_200), at_us=2_020 * MS)
+    line.intake.close_row(line.row)
+    assert sequences(line) == list(range(1_000, 1_200))
+    assert line.counted("late") == 1
+
+
 def test_a_copy_within_a_second_is_one() -> None:
     """What the network doubled is kept once."""
     line = Line()

@@ -113,6 +113,7 @@ def test_what_comes_after_its_turn_is_late_and_what_left_already_is_a_duplicate(
     assert len(line.leave(EVER)) == 3
     line.send(3, speech(0, 3), 100_000)
     line.send(4, speech(0, 4), 120_000)
+    line.intake.close_row(line.row)
     assert (line.counted("late"), line.counted("duplicates"), line.leave(EVER)) == (1, 1, [])
 
 
