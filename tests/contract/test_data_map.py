@@ -18,9 +18,8 @@ from dualtone.usecases import describe_recording
 ROOT = Path(__file__).parents[2]
 MAP: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "infra" / "data_map.toml").read_text())
 FORMS = {"sealed", "token", "opaque", "clear"}
-STORING = re.compile(
-    r"^  (\w+):\n    Type: AWS::(?:DynamoDB::Table|S3::Bucket|SQS::Queue|Logs::LogGroup|Cognito::UserPool)$", re.MULTILINE
-)
+STORES = "DynamoDB::Table|S3::Bucket|SQS::Queue|Logs::LogGroup|Cognito::UserPool"
+STORING = re.compile(rf"^  (\w+):\n    Type: AWS::(?:{STORES})$", re.MULTILINE)
 OUTSIDE = {"agent memory", "agent spool", "agent log", "vault object header"}
 
 
