@@ -31,7 +31,7 @@ app = Api(
     Surroundings(
         principal_of=lambda token, now_s: api_wiring.authenticate().principal_of(token, now_s),
         record=lambda event: wiring.audit_outbox().write(event),
-        failed=lambda error, facts: observability.failed("ApiFailed", error, **facts),
+        failed=lambda error, facts: observability.failed(observability.API_FAILED, error, **facts),
         now_ms=clock.now_ms,
     ),
 )

@@ -113,7 +113,10 @@ class RecordingSummary(_Shape):
     duration_ms: int
     media_type: str
     flags: tuple[str, ...]
-    participants: tuple[Participant, ...] | None = Field(description="Null unless you may see parties.")
+    participants: tuple[Participant, ...] | None = Field(
+        description="Null unless you may see parties, and if the metadata is damaged."
+    )
+    metadata_damaged: bool = Field(description="True if the sealed metadata is missing or not what was sealed.")
 
     @classmethod
     def of(cls, listed: Listed) -> RecordingSummary:
@@ -283,6 +286,7 @@ def _summary(listed: Listed) -> dict[str, Any]:
         "media_type": entry.media_type,
         "flags": entry.flags,
         "participants": participants,
+        "metadata_damaged": listed.metadata_damaged,
     }
 
 

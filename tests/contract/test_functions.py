@@ -147,7 +147,13 @@ def test_the_reconciler_runs_every_five_minutes_and_never_twice_at_once(translat
 def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated: Json) -> None:
     """An alarm on a misspelt metric is silent for ever."""
     written = importlib.import_module("dualtone.adapters.observability")
-    names = {written.RECORDING_DAMAGED, written.FINALIZE_FAILED, written.RECONCILE_FAILED}
+    names = {
+        written.RECORDING_DAMAGED,
+        written.FINALIZE_FAILED,
+        written.RECONCILE_FAILED,
+        written.API_FAILED,
+        written.METADATA_DAMAGED,
+    }
     alarms = resources(translated, "AWS::CloudWatch::Alarm").values()
     ours = [alarm for alarm in alarms if alarm["Namespace"] == written.NAMESPACE]
     assert {alarm["MetricName"] for alarm in ours} == names
@@ -176,6 +182,8 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),
         pytest.param("AWS/Lambda", "Errors", "ApiFunction", id="API fails"),
         pytest.param("AWS/ApiGateway", "5XXError", "dualtone-${Stage}", id="API answers with a server error"),
+        pytest.param("Dualtone", "ApiFailed", "dualtone", id="a request fails"),
+        pytest.param("Dualtone", "MetadataDamaged", "dualtone", id="metadata is damaged"),
         pytest.param("Dualtone", "RecordingDamaged", "dualtone", id="a recording is damaged"),
         pytest.param("Dualtone", "FinalizeFailed", "dualtone", id="calls fail again and again"),
         pytest.param("Dualtone", "ReconcileFailed", "dualtone", id="an attempt stays unreconciled"),

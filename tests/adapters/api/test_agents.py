@@ -317,3 +317,14 @@ def test_spent_assertions_are_remembered_as_hashes_until_they_end(enrolled: Enro
         Key=to_item({"pk": f"jti#{enrolled.agent_id}#{digest}", "sk": "jti"}),
     )["Item"]
     assert 0 < from_item(item)["expires_at_s"] - clock.now_ms() // 1000 <= 300
+
+
+def test_a_command_queue_refuses_what_comes_without_tls(enrolled: Enrolled) -> None:
+    """Like every queue of the template."""
+    answer = wiring.sqs().get_queue_attributes(
+        QueueUrl=enrolled.identity["command_queue_url"], AttributeNames=["Policy", "QueueArn"]
+    )
+    (statement,) = json.loads(answer["Attributes"]["Policy"])["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Resource"] == answer["Attributes"]["QueueArn"]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

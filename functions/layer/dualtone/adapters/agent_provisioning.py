@@ -29,15 +29,23 @@ _QUEUE_ATTRIBUTES: Final[Mapping[QueueAttributeNameType, str]] = {
 class CommandQueues:
     """Makes agents' command queues."""
 
-    def __init__(self, sqs: SQSClient) -> None:
-        """Takes the client."""
+    def __init__(self, sqs: SQSClient, role_arn: str, region: str) -> None:
+        """Takes the client, and the role whose account and the region in which the queues are."""
         self._sqs = sqs
+        self._role_arn = role_arn
+        self._region = region
 
     def create(self, tenant: TenantId, agent: AgentId) -> str:
-        """Makes an agent's queue, or finds the one that an interrupted enrolment made; returns its URL."""
+        """Makes an agent's queue, which refuses whatever comes without TLS; returns its URL.
+
+        One that an interrupted enrolment made is found: its attributes are the same.
+        """
+        policy = json.dumps(_only_over_tls(queue_arn(self._role_arn, self._region, agent)), separators=(",", ":"))
         with translated("making a command queue"):
             answer = self._sqs.create_queue(
-                QueueName=queue_name(agent), Attributes=_QUEUE_ATTRIBUTES, tags={"tenant": tenant, "agent": agent}
+                QueueName=queue_name(agent),
+                Attributes={**_QUEUE_ATTRIBUTES, "Policy": policy},
+                tags={"tenant": tenant, "agent": agent},
             )
         return answer["QueueUrl"]
 
@@ -75,8 +83,7 @@ class AgentSessions:
         )
 
     def _policy(self, tenant: TenantId, agent: AgentId) -> dict[str, object]:
-        # arn:<partition>:iam::<account>:role/<name>
-        _arn, partition, _iam, _region, account, _role = self._role_arn.split(":", 5)
+        partition = self._role_arn.split(":")[1]
         return {
             "Version": "2012-10-17",
             "Statement": [
@@ -88,7 +95,7 @@ class AgentSessions:
                 {
                     "Effect": "Allow",
                     "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
-                    "Resource": f"arn:{partition}:sqs:{self._region}:{account}:{queue_name(agent)}",
+                    "Resource": queue_arn(self._role_arn, self._region, agent),
                 },
             ],
         }
@@ -97,3 +104,26 @@ class AgentSessions:
 def queue_name(agent: AgentId) -> str:
     """The name of an agent's command queue."""
     return f"dualtone-commands-{agent}"
+
+
+def queue_arn(role_arn: str, region: str, agent: AgentId) -> str:
+    """The ARN of an agent's command queue, in the account of a role."""
+    # arn:<partition>:iam::<account>:role/<name>
+    _arn, partition, _iam, _region, account, _role = role_arn.split(":", 5)
+    return f"arn:{partition}:sqs:{region}:{account}:{queue_name(agent)}"
+
+
+def _only_over_tls(queue: str) -> dict[str, object]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "OnlyOverTls",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "sqs:*",
+                "Resource": queue,
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }

@@ -16,6 +16,7 @@ from dualtone.adapters.agent_register import AgentRegister
 from dualtone.adapters.cursors import Cursors
 from dualtone.adapters.jwks import CognitoAccessTokens, UserPool
 from dualtone.adapters.kms import TrustedSigningKeys
+from dualtone.adapters.observability import Alarms
 from dualtone.adapters.recording_queries import RecordingQueries
 from dualtone.usecases.authenticate import Authenticate
 from dualtone.usecases.enrol_agent import EnrolAgent
@@ -45,13 +46,13 @@ def authenticate() -> Authenticate:
 @cache
 def list_recordings() -> ListRecordings:
     """By time."""
-    return ListRecordings(_index(), wiring.metadata_store(), _cursors())
+    return ListRecordings(_index(), wiring.metadata_store(), _cursors(), Alarms())
 
 
 @cache
 def search_recordings() -> SearchRecordings:
     """By number."""
-    return SearchRecordings(_index(), wiring.tokens(), wiring.metadata_store(), _cursors())
+    return SearchRecordings(_index(), wiring.tokens(), wiring.metadata_store(), _cursors(), Alarms())
 
 
 @cache
@@ -88,7 +89,9 @@ def invite_agent() -> InviteAgent:
 @cache
 def enrol_agent() -> EnrolAgent:
     """Agents from codes."""
-    return EnrolAgent(_register(), CommandQueues(wiring.sqs()), _ingest_keys())
+    return EnrolAgent(
+        _register(), CommandQueues(wiring.sqs(), wiring.settings().agent_role_arn, region()), _ingest_keys()
+    )
 
 
 @cache

@@ -99,7 +99,7 @@ class MetadataStore:
             key = aes_key_unwrap(self._month_key(tenant, month, make=False), wrapped)
             plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _aad(tenant, recording))
             value = canonical.decode(plain)
-        except (InvalidUnwrap, InvalidTag, MalformedInput, ValueError) as error:
+        except (InvalidUnwrap, InvalidTag, MalformedInput, TypeError, ValueError) as error:
             raise IntegrityError("the metadata of a recording does not open") from error
         if not isinstance(value, dict):
             raise IntegrityError("the metadata of a recording is no object")

@@ -12,13 +12,15 @@ from aws_lambda_powertools.metrics import MetricUnit
 from dualtone.domain.call_files import IngestKey
 from dualtone.domain.commit_attempt import Attempt
 from dualtone.domain.errors import DualtoneError
-from dualtone.domain.ids import RecordingId
+from dualtone.domain.ids import RecordingId, TenantId
 
 NAMESPACE: Final = "Dualtone"
 RECORDING_DAMAGED: Final = "RecordingDamaged"
 RECORDING_FINALIZED: Final = "RecordingFinalized"
 FINALIZE_FAILED: Final = "FinalizeFailed"
 RECONCILE_FAILED: Final = "ReconcileFailed"
+API_FAILED: Final = "ApiFailed"
+METADATA_DAMAGED: Final = "MetadataDamaged"
 
 _MOST_DAMAGE: Final = 20
 
@@ -59,6 +61,11 @@ class Alarms:
             },
         )
         count(RECORDING_DAMAGED)
+
+    def metadata_damaged(self, tenant: TenantId, recording: RecordingId) -> None:
+        """The sealed metadata of a recording is missing, or is not what was sealed."""
+        logger().error(METADATA_DAMAGED, extra={"tenant": tenant, "recording": recording})
+        count(METADATA_DAMAGED)
 
     def not_reconciled(self, attempt: Attempt, error: DualtoneError) -> None:
         """An attempt could not be reconciled; the next run tries again."""

@@ -30,9 +30,9 @@ class GetRecording:
 
         Raises:
             NotFound: If the tenant has no such recording.
-            IntegrityError: If its metadata is not what was sealed.
+            IntegrityError: If its metadata is missing, or not what was sealed.
         """
         entry, sealed = self._index.recording(principal.tenant, recording)
         if not principal.may(Verb.SEE_PARTIES):
             return Listed(entry, None)
-        return Listed(entry, self._metadata.open(principal.tenant, recording, sealed) if sealed else {})
+        return Listed(entry, self._metadata.open(principal.tenant, recording, sealed))

@@ -33,6 +33,13 @@ class Metadata(Protocol):
         """Returns participants, SIP Call-ID and so on; raises IntegrityError."""
 
 
+class Alarms(Protocol):
+    """Tells the people on duty."""
+
+    def metadata_damaged(self, tenant: TenantId, recording: RecordingId) -> None:
+        """The sealed metadata of a recording is missing, or is not what was sealed."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """What is asked for: a span of time and a number of rows, or the continuation of such a query.
@@ -52,10 +59,17 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of a list: the recording, and what its metadata says if whoever asks may know."""
+    """A row of a list.
+
+    Attributes:
+        entry: The recording.
+        metadata: What its metadata says; None if whoever asks may not know, or it does not open.
+        metadata_damaged: That it is not what was sealed. Such a recording is listed all the same.
+    """
 
     entry: RecordingEntry
     metadata: dict[str, Any] | None = field(repr=False)
+    metadata_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

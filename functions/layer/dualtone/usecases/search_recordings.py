@@ -12,7 +12,7 @@ from dualtone.domain.period import Period
 from dualtone.domain.recording_entry import RecordingEntry
 from dualtone.domain.tenancy import Principal
 from dualtone.usecases.list_recordings import with_metadata
-from dualtone.usecases.recording_pages import Cursors, Metadata, PageRequest, RecordingPage, Walk
+from dualtone.usecases.recording_pages import Alarms, Cursors, Metadata, PageRequest, RecordingPage, Walk
 
 
 class NumberIndex(Protocol):
@@ -40,12 +40,15 @@ class NumberTokens(Protocol):
 class SearchRecordings:
     """Finds a tenant's recordings by number."""
 
-    def __init__(self, index: NumberIndex, tokens: NumberTokens, metadata: Metadata, cursors: Cursors) -> None:
-        """Takes the index, what makes tokens, what opens metadata, and what makes cursors."""
+    def __init__(
+        self, index: NumberIndex, tokens: NumberTokens, metadata: Metadata, cursors: Cursors, alarms: Alarms
+    ) -> None:
+        """Takes the index, what makes tokens, what opens metadata, what makes cursors, and who hears of damage."""
         self._index = index
         self._tokens = tokens
         self._metadata = metadata
         self._cursors = cursors
+        self._alarms = alarms
 
     def page(self, principal: Principal, number: str, request: PageRequest, now_ms: int) -> RecordingPage:
         """Reads a page of the recordings with a number, newest first.
@@ -58,7 +61,6 @@ class SearchRecordings:
 
         Raises:
             MalformedInput: If that is no number, the period is not allowed, or the cursor belongs to another query.
-            IntegrityError: If the metadata of a row is not what was sealed.
         """
         tenant = principal.tenant
         normalised = normalise(number)
@@ -75,4 +77,5 @@ class SearchRecordings:
         known = self._index.recordings(tenant, found)
         entries = [known[recording] for recording in found if recording in known]
         cursor = None if rest is None else rest.cursor(tenant=tenant, scope=scope, cursors=self._cursors)
-        return RecordingPage(with_metadata(principal, entries, self._index, self._metadata), walk.period, cursor)
+        rows = with_metadata(principal, entries, self._index, self._metadata, self._alarms)
+        return RecordingPage(rows, walk.period, cursor)
