@@ -9,6 +9,7 @@ import pytest
 
 from dualtone.adapters import wiring
 from dualtone.adapters.finalizer import finalizer
+from dualtone.adapters.ingest_store import MOST_BYTES
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import INDEX, Cloud, decode
 from tests.call_samples import SIP_CALL_ID, TENANT, Upload, blocks, packets, speech
@@ -61,6 +62,11 @@ def changed(which: int, at: int) -> Callable[[Upload], None]:
     return change
 
 
+def huge(sent: Upload) -> None:
+    """A part is larger than the function's memory should be asked to hold."""
+    sent.files[sent.part_keys[1]] = bytes(MOST_BYTES + 1)
+
+
 def torn(sent: Upload) -> None:
     """The last part ends in the middle of a record."""
     key = sent.part_keys[-1]
@@ -106,8 +112,8 @@ def test_a_changed_bit_costs_one_record(cloud: Cloud, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     "damage",
-    [gone(0), gone(2), changed(0, 2), changed(0, 300), changed(2, -1), torn, exchanged, without_opening],
-    ids=["first missing", "last missing", "magic", "session", "signature", "torn", "exchanged", "no key"],
+    [gone(0), gone(2), changed(0, 2), changed(0, 300), changed(2, -1), torn, huge, exchanged, without_opening],
+    ids=["first missing", "last missing", "magic", "session", "signature", "torn", "huge", "exchanged", "no key"],
 )
 def test_damage_never_stops_a_recording(
     cloud: Cloud, capsys: pytest.CaptureFixture[str], damage: Callable[[Upload], None]

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualtone.adapters import wiring
+from dualtone.adapters import clock, wiring
 from dualtone.adapters.finalizer import finalizer
 from dualtone.domain import call_files, canonical, vault_verifier
 from dualtone.domain.audio.g711 import Law
 from dualtone.domain.call_files import GapEntry, StreamFormat
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound, PolicyViolation
+from dualtone.domain.period import DAY_MS
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, VAULT, Cloud, decode
 from tests.call_samples import (
@@ -257,6 +258,31 @@ def test_a_call_that_waited_beyond_its_retention_is_locked_for_a_day(cloud: Clou
     finalizer()(cloud.receive(sent))
     ((key, version),) = cloud.vault_versions()
     assert cloud.locked(key, version)
+
+
+def test_a_clock_far_ahead_locks_no_longer_than_retention_from_now(cloud: Cloud) -> None:
+    """A lock cannot be lifted and S3 takes none beyond a century: an agent's clock does not decide about it alone."""
+    ahead_us = 9_000_000_000 * S
+    kept = [replace(packet, arrival_us=packet.arrival_us - ANSWERED_US + ahead_us) for packet in packets(ALICE)]
+    sent = cloud.seal(blocks(kept), answered_at_us=ahead_us, ended_at_us=ahead_us + 12 * S)
+    before_ms = clock.now_ms()
+    finalizer()(cloud.receive(sent))
+    (recording,) = cloud.recordings()
+    assert recording["ended_at_ms"] == ahead_us // 1000 + 12_000
+    assert 366 * DAY_MS <= recording["retention_until_ms"] - before_ms < 367 * DAY_MS
+    ((key, version),) = cloud.vault_versions()
+    assert cloud.locked(key, version)
+
+
+@pytest.mark.parametrize("answered_us", [-S, 0], ids=["before 1970", "1970"])
+def test_a_call_from_before_the_clock_began_is_malformed(cloud: Cloud, answered_us: int) -> None:
+    """It is refused before anything is written, and its upload is left alone."""
+    times = {"answered_at_us": answered_us, "ended_at_us": answered_us + 12 * S}
+    key = cloud.receive(cloud.seal(blocks(packets(ALICE)), **times))
+    with pytest.raises(MalformedInput):
+        finalizer()(key)
+    assert cloud.items(INDEX, "attempts#") == []
+    assert key in cloud.ingest_keys()
 
 
 def test_an_agent_that_is_not_active_is_refused(cloud: Cloud) -> None:

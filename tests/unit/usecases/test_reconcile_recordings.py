@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dualtone.domain.commit_attempt import Attempt, AttemptState, Upload
-from dualtone.domain.errors import DualtoneError, PolicyViolation, Unavailable
+from dualtone.domain.errors import PolicyViolation, Unavailable
 from dualtone.domain.ids import AttemptId, RecordingId
 from dualtone.usecases.reconcile_recordings import PATIENCE_MS, Reconciled, ReconcileRecordings
 from tests.call_samples import AGENT, CALL, TENANT
@@ -31,7 +31,7 @@ class World:
     attempts: list[Attempt]
     versions: dict[str, list[str]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
-    fails: DualtoneError | None = None
+    fails: Exception | None = None
     open_still: bool = True
 
     def attempts_before(self, before_ms: int) -> list[Attempt]:
@@ -52,7 +52,7 @@ class World:
             raise self.fails
         self.done.append(f"complete {attempt.attempt[-1]}")
 
-    def not_reconciled(self, attempt: Attempt, error: DualtoneError) -> None:
+    def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         self.done.append(f"{type(error).__name__} {attempt.attempt[-1]}")
 
     def run(self) -> Reconciled:
@@ -95,8 +95,8 @@ def test_an_attempt_that_commits_at_the_last_moment_is_left_to_the_next_run() ->
     assert world.done == ["abandon 1"]
 
 
-@pytest.mark.parametrize("error", [Unavailable("later"), PolicyViolation("no")])
-def test_one_that_fails_does_not_stop_the_others(error: DualtoneError) -> None:
+@pytest.mark.parametrize("error", [Unavailable("later"), PolicyViolation("no"), OverflowError("far")])
+def test_one_that_fails_does_not_stop_the_others(error: Exception) -> None:
     """It is reported and stays for the next run."""
     other = replace(OPEN, attempt=AttemptId("01JD0000000000000000000002"))
     world = World([COMMITTED, other], fails=error)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from dualtone.adapters.aws_errors import translated
-from dualtone.domain.errors import Unavailable
+from dualtone.domain.errors import MalformedInput, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Far more than any part: a minute of two streams has 1 MB. What is larger would only fill the function's memory."""
 
 _BATCH: Final = 1000
 
@@ -26,6 +29,7 @@ class IngestStore:
         """Reads an object.
 
         Raises:
+            MalformedInput: If it is larger than anything that an agent writes.
             NotFound: If there is none.
             PolicyViolation: If the bucket refuses.
             Unavailable: If S3 does not answer.
@@ -33,6 +37,8 @@ class IngestStore:
         with translated("reading an upload"):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             with answer["Body"] as body:
+                if answer["ContentLength"] > MOST_BYTES:
+                    raise MalformedInput("an upload is too large")
                 return body.read()
 
     def delete(self, keys: Sequence[str]) -> None:

@@ -67,6 +67,6 @@ class Alarms:
         logger().error(METADATA_DAMAGED, extra={"tenant": tenant, "recording": recording})
         count(METADATA_DAMAGED)
 
-    def not_reconciled(self, attempt: Attempt, error: DualtoneError) -> None:
+    def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         """An attempt could not be reconciled; the next run tries again."""
         failed(RECONCILE_FAILED, error, attempt=attempt.attempt, recording=attempt.recording)

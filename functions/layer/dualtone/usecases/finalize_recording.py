@@ -41,6 +41,9 @@ from dualtone.usecases.wrap_keys import Custody
 STATE_RECORDED: Final = "recorded"
 STATE_DAMAGED: Final = "damaged"
 
+CLOCK_AHEAD_MS: Final = DAY_MS
+"""By how much an agent's clock may be ahead: no lock can be lifted, so no wrong clock may set one for decades."""
+
 _FIRST_GENERATION: Final = 1
 _KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw"})
 
@@ -260,7 +263,7 @@ class FinalizeRecording:
             root=self._chance.random_bytes(KEY_BYTES),
         )
         version_id = self._commit.store(attempt, sealed.data, sealed.sha256)
-        entry = self._entry(call, attempt, profile, rendering, sealed, version_id)
+        entry = self._entry(call, attempt, profile, rendering, sealed, version_id, now_ms)
         return Commit(
             attempt=replace(
                 attempt,
@@ -306,6 +309,7 @@ class FinalizeRecording:
         rendering: Rendering,
         sealed: SealedRecording,
         version_id: str,
+        now_ms: int,
     ) -> RecordingEntry:
         manifest, session = call.manifest, call.session
         damage = {"damaged"} if call.damage else set()
@@ -337,7 +341,7 @@ class FinalizeRecording:
             gaps=describe_recording.gaps(rendering),
             quality=describe_recording.quality(manifest, rendering),
             flags=describe_recording.flags(manifest.flags, session.flags, rendering.flags, damage),
-            retention_until_ms=ended_at_ms + profile.retention_days * DAY_MS,
+            retention_until_ms=min(ended_at_ms, now_ms + CLOCK_AHEAD_MS) + profile.retention_days * DAY_MS,
         )
 
 

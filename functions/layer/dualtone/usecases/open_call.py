@@ -28,13 +28,15 @@ from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.part import PartHeader, RecordType, SealedRecord
 
 LONGEST_CALL_US: Final = 48 * 3600 * 1_000_000
+EARLIEST_US: Final = 60 * 1_000_000
+"""A minute into 1970: where the clock of a machine without one begins."""
 
 
 class Uploads(Protocol):
     """The ingest bucket, for reading."""
 
     def get(self, key: str) -> bytes:
-        """Reads an object; raises NotFound or Unavailable."""
+        """Reads an object; raises MalformedInput if it is too large, NotFound or Unavailable."""
 
 
 class CallKeys(Protocol):
@@ -98,6 +100,8 @@ class OpenCall:
             raise IntegrityError("a manifest that lies in another call's place")
         if not 0 <= manifest.ended_at_us - manifest.answered_at_us <= LONGEST_CALL_US:
             raise MalformedInput("a manifest of a call that ends before it began, or lasts for days")
+        if manifest.answered_at_us < EARLIEST_US:
+            raise MalformedInput("a manifest of a call before 1970")
         if manifest.generation < 1:
             raise MalformedInput("a manifest of no generation")
         return OpenedCall(place, manifest, hashlib.sha256(data).hexdigest())
@@ -128,6 +132,9 @@ class OpenCall:
                 data = self._uploads.get(self._key(call.place, call_files.part_name(entry.epoch, entry.index)))
             except NotFound:
                 reader.lost(entry, "is missing")
+                yield []
+            except MalformedInput as error:
+                reader.lost(entry, f"cannot be read: {error}")
                 yield []
             else:
                 yield reader.read(entry, data, previous, agent_key_der)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dualtone.domain.commit_attempt import Attempt, AttemptState
-from dualtone.domain.errors import DualtoneError
 
 PATIENCE_MS: Final = 20 * 60 * 1000
 """Longer than a finaliser can run: 15 minutes."""
@@ -51,7 +50,7 @@ class Completion(Protocol):
 class Failures(Protocol):
     """Hears of attempts that could not be reconciled; they are tried again with the next run."""
 
-    def not_reconciled(self, attempt: Attempt, error: DualtoneError) -> None:
+    def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         """Notes one."""
 
 
@@ -85,7 +84,7 @@ class ReconcileRecordings:
                 elif attempt.state is AttemptState.ABANDONED or self._attempts.abandon(attempt):
                     self._remove(attempt)
                     removed += 1
-            except DualtoneError as error:
+            except Exception as error:  # noqa: BLE001 - whatever one attempt meets, the others are reconciled
                 self._failures.not_reconciled(attempt, error)
                 failed += 1
         return Reconciled(completed, removed, failed)
