@@ -16,9 +16,13 @@ class OpeningCounter:
             self._last = int(path.read_text(encoding="ascii"))
 
     def __call__(self) -> int:
-        """The next number. Kept over a crash of the process; after a power failure a number may come twice."""
+        """The next number. Kept over a crash of the process; after a power failure a number may come twice.
+
+        A full disk must not end the calls that run: the number is then kept in memory, and written with the next one.
+        """
         self._last += 1
         temporary = self._path.with_name(f"{self._path.name}.new")
-        temporary.write_text(f"{self._last}\n", encoding="ascii")
-        temporary.rename(self._path)
+        with suppress(OSError):
+            temporary.write_text(f"{self._last}\n", encoding="ascii")
+            temporary.rename(self._path)
         return self._last
