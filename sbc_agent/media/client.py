@@ -1,8 +1,9 @@
 """The media process as the SIP process sees it: started, commanded, listened to.
 
 ``MediaPort`` is what the SIP shell needs of it. ``MediaClient`` makes it real: a child process on one end of a
-SOCK_SEQPACKET pair. Commands are queued when the child's buffer is full and follow in order; none is ever dropped while
-the child lives. Only the thread that runs the event loop may call it.
+SOCK_SEQPACKET pair. Commands are queued when the child's buffer is full and follow in order. A child that takes nothing
+does not fill the memory: past ``MAX_UNSENT_BYTES`` new calls, SIP messages and metadata are refused, while changes and
+ends of calls, which are small and as many as the calls, still queue. Only the event loop's thread may call it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from dualtone.domain.errors import Unavailable
+from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media import messages
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import MAX_MESSAGE_BYTES, Command, Event, MediaSettings, Ready, Stats, StreamSpec
 
 _SOCKET_BUFFER_BYTES: Final = 4 << 20
 _RECEIVE_AT_ONCE: Final = 256
+MAX_UNSENT_BYTES: Final = 32 << 20
+_REFUSED_WHEN_FULL: Final = (messages.Begin, messages.Signalling, messages.Session)
 
 
 class MediaPort(Protocol):
@@ -73,7 +76,11 @@ class MediaClient:
         self._process = process
         self._clock = clock
         self._ports: tuple[int, ...] = ()
+        # A datagram takes at most what the kernel granted; half, because Linux reports the double that it books.
+        granted = channel.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._largest = min(granted // 2, MAX_MESSAGE_BYTES)
         self._unsent: collections.deque[bytes] = collections.deque()
+        self._unsent_bytes = 0
         self._listeners: list[Callable[[Event], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -189,11 +196,18 @@ class MediaClient:
         """Sends a command, or queues it behind others that wait.
 
         Raises:
-            Unavailable: If the process has ended.
+            MalformedInput: If the command is larger than a datagram can be; nothing is sent.
+            Unavailable: If the process has ended, or has long taken nothing and the command is not one that must queue.
         """
         if self._closed is not None and self._closed.done():
             raise Unavailable("the media process has ended")
-        self._unsent.append(command.encode())
+        data = command.encode()
+        if len(data) > self._largest:  # sent, it would stand before all others for ever
+            raise MalformedInput(f"a command of {len(data)} octets for the media process: {self._largest} are possible")
+        if self._unsent_bytes > MAX_UNSENT_BYTES and isinstance(command, _REFUSED_WHEN_FULL):
+            raise Unavailable("the media process takes no commands")
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
         if len(self._unsent) == 1:
             self._flush()
 
@@ -207,7 +221,7 @@ class MediaClient:
                 return
             except OSError:
                 return  # the reader sees the end of the process
-            self._unsent.popleft()
+            self._unsent_bytes -= len(self._unsent.popleft())
 
     def _writable(self) -> None:
         assert self._loop is not None
