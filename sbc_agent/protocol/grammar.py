@@ -78,6 +78,14 @@ def unquote(text: str) -> str:
     return text
 
 
+def readable(text: str) -> str:
+    """A header value as text that any encoding takes: octets that were not UTF-8 become U+FFFD.
+
+    Messages are read with `surrogateescape`, so that what is echoed is echoed exactly; what is told to others is not.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def quote(text: str) -> str:
     """A quoted-string holding the text."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

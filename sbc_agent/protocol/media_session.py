@@ -13,6 +13,7 @@ from sbc_agent.protocol import metadata, recognition, sdp
 from sbc_agent.protocol.answer import StreamPlan
 from sbc_agent.protocol.body import MessageBody
 from sbc_agent.protocol.events import SessionId, StreamState
+from sbc_agent.protocol.grammar import readable
 from sbc_agent.protocol.message import Request
 from sbc_agent.protocol.recording_session import RecordingSession
 from sbc_agent.protocol.sdp import SessionDescription
@@ -65,8 +66,8 @@ class MediaSession:
             Whether the SESSION record changed.
         """
         before = self.facts()
-        self.user_agent = (asked.header("user-agent") or self.user_agent)[:256]
-        self.headers |= recognition.indexed_headers(asked)
+        self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
+        self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
         self.flag(*body.flags)
         if body.metadata is not None:
             document = metadata.read(body.metadata)
@@ -143,7 +144,7 @@ class MediaSession:
         facts = self.recording.facts()
         flags = list(self.flags) if self._metadata_seen else [*self.flags, FLAG_NO_METADATA]
         return {
-            "sip_call_id": self.sip_call_id,
+            "sip_call_id": readable(self.sip_call_id),
             "user_agent": self.user_agent,
             "flags": flags,
             **facts,

@@ -6,9 +6,14 @@ that left a transferred call was still recorded. Likewise the sender of a stream
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from sbc_agent.protocol.metadata import Metadata, Participant, Session, Stream
+from sbc_agent.protocol.metadata import MAX_EXTENSIONS, Metadata, Participant, Session, Stream
+
+# What one recording session remembers of each kind; of more the oldest go (the messages themselves are all kept).
+MAX_REMEMBERED: Final = 256
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,14 @@ class RecordingSession:
                 streams = {key: value for key, value in streams.items() if value.label != label}
                 streams[stream.stream_id or f"label {label}"] = replace(stream, label=label)
         return RecordingSession(
-            groups=tuple(dict.fromkeys([*self.groups, *update.groups])),
-            sessions=self.sessions | {session.session_id: session for session in update.sessions},
-            participants=self.participants | {p.participant_id: self._corrected(p) for p in update.participants},
-            streams=streams,
-            senders=self._senders(update),
-            extensions=self.extensions | update.extensions,
+            groups=tuple(dict.fromkeys([*self.groups, *update.groups]))[-MAX_REMEMBERED:],
+            sessions=_latest(self.sessions, {session.session_id: session for session in update.sessions}),
+            participants=_latest(
+                self.participants, {person.participant_id: self._corrected(person) for person in update.participants}
+            ),
+            streams=_latest(streams, {}),
+            senders=_latest(self.senders, _named(update)),
+            extensions=_latest(self.extensions, update.extensions, MAX_EXTENSIONS),
         )
 
     def sender_of(self, stream_id: str) -> str | None:
@@ -96,12 +103,20 @@ class RecordingSession:
             aor=update.aor or known.aor,
             name=update.name or known.name,
             role=known.role if update.role == "unknown" else update.role,
-            extensions=known.extensions | update.extensions,
+            extensions=_latest(known.extensions, update.extensions, MAX_EXTENSIONS),
         )
 
-    def _senders(self, update: Metadata) -> dict[str, tuple[str, ...]]:
-        named: dict[str, tuple[str, ...]] = {}
-        for participant, sent in update.sends.items():
-            for stream in sent:
-                named[stream] = (*named.get(stream, ()), participant)
-        return self.senders | named
+
+def _named(update: Metadata) -> dict[str, tuple[str, ...]]:
+    """Stream to those who are said to send it."""
+    named: dict[str, tuple[str, ...]] = {}
+    for participant, sent in update.sends.items():
+        for stream in sent:
+            named[stream] = (*named.get(stream, ()), participant)
+    return named
+
+
+def _latest(known: dict[str, _T], news: dict[str, _T], most: int = MAX_REMEMBERED) -> dict[str, _T]:
+    """What was known, with the news; of more than `most` the oldest go."""
+    merged = known | news
+    return merged if len(merged) <= most else dict(list(merged.items())[-most:])

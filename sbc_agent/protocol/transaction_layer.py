@@ -24,6 +24,7 @@ from sbc_agent.protocol.transactions import Input, Outcome, Transaction, input_o
 SLOW_MESSAGE_SECONDS: Final = 15.0
 IDLE_FLOW_SECONDS: Final = 900.0
 MAX_TRANSACTIONS: Final = 50_000
+MAX_HELD_BYTES: Final = 128 << 20  # of requests that transactions keep; a flood of large ones must not fill the memory
 
 TransactionKey = tuple[str, ...]
 
@@ -96,6 +97,7 @@ class TransactionLayer:
         self._emit = emit
         self._fresh = fresh
         self._entries: dict[TransactionKey, _Entry] = {}
+        self._held_bytes = 0
         self._connections: dict[Flow, _Connection] = {}
         self._timers: Timers[TransactionKey | Flow] = Timers()
 
@@ -200,12 +202,13 @@ class TransactionLayer:
         elif is_ack:
             # REQ: RFC 3261 section 13.2.2.4: the ACK of a 2xx has a branch of its own: the core finds its dialog.
             self._core.ack_received(incoming, now)
-        elif len(self._entries) >= MAX_TRANSACTIONS:
+        elif len(self._entries) >= MAX_TRANSACTIONS or self._held_bytes + len(incoming.raw) > MAX_HELD_BYTES:
             self._emit_response(incoming, 503)
         else:
             start = Transaction.invite_server if incoming.request.method == "INVITE" else Transaction.server
             transaction = start(reliable=incoming.flow.reliable, now=now)
             self._entries[incoming.key] = _Entry(transaction, incoming.flow, incoming.fallback, incoming)
+            self._held_bytes += len(incoming.raw)
             self._timers.set(incoming.key, transaction.timer())
             self._core.request_received(incoming, now)
 
@@ -230,8 +233,8 @@ class TransactionLayer:
     ) -> None:
         """Do what a transaction asks, then note its next deadline or forget it."""
         transaction = entry.transaction
-        if transaction.terminated:
-            self._entries.pop(key, None)
+        if transaction.terminated and self._entries.pop(key, None) is not None and entry.incoming is not None:
+            self._held_bytes -= len(entry.incoming.raw)
         self._timers.set(key, transaction.timer())
         # A copy that came over a new connection is answered there: the old one may be gone.
         flow, fallback = (incoming.flow, incoming.fallback) if incoming else (entry.flow, entry.fallback)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from dualtone.domain import ids
-from dualtone.domain.errors import Unavailable
+from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media.client import MediaPort
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.media.messages import FormatSpec, PortFree, StreamSpec
@@ -99,6 +99,8 @@ class Recorder:
                 self._tell(event, now)
             except Unavailable as error:
                 self._log.failure("media_unavailable", error)
+            except MalformedInput as error:  # a record too large to pass on: the call goes on without it
+                self._log.failure("record_refused", error)
 
     def media_event(self, event: MediaEvent) -> None:
         """Takes an event of the media process."""

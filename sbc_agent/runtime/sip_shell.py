@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from sbc_agent.media.client import MediaPort
-from sbc_agent.protocol.events import CloseFlow, SendMessage
+from sbc_agent.protocol.events import CloseFlow, Event, SendMessage
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.uas import ServerSettings
@@ -26,6 +26,7 @@ MAX_CONNECTIONS: Final = 1_024
 MAX_CONNECTIONS_PER_PEER: Final = 64
 MAX_UNSENT_BYTES: Final = 1 << 20
 CONNECT_SECONDS: Final = 4.0
+MAX_CONNECTING: Final = 64
 _SOCKET_BUFFER_BYTES: Final = 8 << 20
 _DATAGRAMS_AT_ONCE: Final = 64
 _TOKEN_BYTES: Final = 16
@@ -196,13 +197,20 @@ class SipShell:
                 if (connection := self._connections.get(event.flow.connection)) is not None:
                     connection.close()
             else:
-                self.recorder.handle(event, now)
+                self._record(event, now)
         if self._server.draining and not self._server.requests_waiting:
             self._idle.set()
         at = self._server.timer()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if at is None or self._closed else self._loop.call_at(at, self._due)
+
+    def _record(self, event: Event, now: float) -> None:
+        """Hands an event to the recorder; what goes wrong with one call must not hold up the answers to others."""
+        try:
+            self.recorder.handle(event, now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is told, and the next event is served
+            self._log.failure("recorder_failed", error)
 
     def _due(self) -> None:
         try:
@@ -223,7 +231,7 @@ class SipShell:
         )
         if connection is not None:
             connection.send(event.data)
-        elif not self._closed:
+        elif not self._closed and len(self._tasks) < MAX_CONNECTING:  # else SIP repeats what matters
             task = self._loop.create_task(self._connect_and_send(event), name="sip-connect")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dualtone.domain.errors import Unavailable
+from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import Event, PortFree, StreamSpec
 
@@ -31,6 +31,7 @@ class MemoryMedia:
         self.ports = tuple(ports)
         self.calls: dict[str, RecordedCall] = {}
         self.gone = False
+        self.refuses_sessions = False
         self._listeners: list[Callable[[Event], None]] = []
 
     def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
@@ -44,6 +45,8 @@ class MemoryMedia:
         self._check(call).signalling.append((at_us, direction, raw))
 
     def session(self, call: str, session: Mapping[str, Any]) -> None:
+        if self.refuses_sessions:
+            raise MalformedInput("larger than a datagram")
         self._check(call).sessions.append(session)
 
     def end(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import metadata, xml_tree
 from sbc_agent.protocol.metadata import FLAG_METADATA_MALFORMED, Metadata
-from sbc_agent.protocol.recording_session import RecordingSession
+from sbc_agent.protocol.recording_session import MAX_REMEMBERED, RecordingSession
 from tests.agent.protocol.builders import METADATA, sample
 
 
@@ -309,3 +309,16 @@ def test_a_label_names_one_stream() -> None:
         recording("<stream stream_id='Z'><label>1</label></stream><stream><label>2</label></stream>"),
     )
     assert [(stream["label"], stream["stream_id"]) for stream in found["streams"]] == [("1", "Z"), ("2", None)]
+
+
+def test_what_a_session_remembers_is_bounded() -> None:
+    """A peer that names new parties in every request fills no memory; the latest stay known."""
+    known = RecordingSession()
+    for first in range(0, 3_000, 500):
+        people = "".join(
+            f'<participant participant_id="P{n}"><nameID aor="sip:{n}@x"/></participant>'
+            for n in range(first, first + 500)
+        )
+        known = known.merged(metadata.parse(f"<recording>{people}<v><x{first}>1</x{first}></v></recording>".encode()))
+    assert len(known.participants) == MAX_REMEMBERED
+    assert "P2999" in known.participants

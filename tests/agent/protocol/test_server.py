@@ -8,6 +8,7 @@ from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.media_session import FLAG_ANSWER_MISSING, FLAG_DIGITS_SUPPRESSED, FLAG_NO_METADATA
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.server_session import FLAG_DIALOG_LOST, FLAG_NO_ACK
+from sbc_agent.protocol.transaction_layer import MAX_HELD_BYTES
 from sbc_agent.protocol.uas import ServerSettings
 from tests.agent.protocol.builders import (
     MEDIA_ADDRESS,
@@ -751,3 +752,20 @@ def test_rfc_2543_peers_are_matched_without_a_branch() -> None:
     first, copy = under.receive(invite), under.receive(invite)
     assert bytes(only(first)) == bytes(only(copy))
     assert len(under.offered) == 1
+
+
+def test_a_flood_of_large_requests_is_held_in_bounds() -> None:
+    """What transactions keep has a bound in octets too: past it 503, and all is well when they have ended."""
+    under, src = Under(), Src()
+    body = b"x" * 60_000
+    statuses: list[int] = []
+    while not statuses or statuses[-1] == 200:
+        (answer,) = under.receive(src.request("OPTIONS", ("Content-Type", "text/plain"), body=body))
+        assert isinstance(answer, Response)
+        statuses.append(answer.status)
+    assert statuses[-1] == 503
+    assert (len(statuses) - 1) * 61_000 > MAX_HELD_BYTES > (len(statuses) - 2) * 60_000
+    under.advance(64)
+    (answer,) = under.receive(src.request("OPTIONS", body=body))
+    assert isinstance(answer, Response)
+    assert answer.status == 200

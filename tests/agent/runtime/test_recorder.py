@@ -6,6 +6,7 @@ import json
 import pytest
 
 from dualtone.domain import ids
+from sbc_agent.media.messages import Session
 from sbc_agent.protocol import sdp
 from sbc_agent.protocol.events import SendMessage
 from sbc_agent.protocol.message import Request, Response, parse
@@ -265,3 +266,24 @@ def test_refused_offers_are_logged_with_the_reason(name: str) -> None:
     line = json.loads(agent.lines.getvalue())
     assert (line["event"], line["reason"], line["status"]) == ("offer_refused", reason, status)
     assert agent.media.calls == {}
+
+
+def test_octets_that_are_no_utf_8_reach_the_record_as_text() -> None:
+    """SBCs send Latin-1 in headers: the metadata record is written all the same, and the answer echoes the octets."""
+    agent, src = Agent(), Src(call_id="\udce9t\udce9@198.51.100.7")
+    answer = agent.call(src)
+    assert answer.header("call-id") == src.call_id
+    agent.receive(src.invite(("User-Agent", "S\udcfcd"), ("Session-ID", "\udcff")))
+    facts = agent.recorded.sessions[-1]
+    assert facts["user_agent"] == "S\ufffdd"
+    assert facts["extensions"]["Session-ID"] == "\ufffd"
+    assert all(Session(call=call, session=dict(facts)).encode() for call in agent.media.calls)
+
+
+def test_a_record_that_cannot_be_passed_on_does_not_end_the_call() -> None:
+    """The media process's channel refuses metadata that is too large: the call is recorded on, and it is told."""
+    agent = Agent()
+    agent.media.refuses_sessions = True
+    assert agent.call(Src()).status == 200
+    assert agent.recorded.signalling
+    assert "record_refused" in agent.lines.getvalue()

@@ -108,6 +108,7 @@ def test_a_call_over_udp() -> None:
                 assert answer.status == 200
                 assert f"127.0.0.1:{addresses.udp[1] if addresses.udp else 0}" in answer.required("contact")
                 src.to_tag = tag_of(answer)
+                assert addresses.udp is not None
                 await asyncio.get_running_loop().sock_sendto(peer, local(src.request("ACK"), port), addresses.udp)
                 done = await udp_exchange(peer, addresses.udp, local(src.request("BYE"), port))
                 assert isinstance(done, Response)
@@ -213,6 +214,7 @@ def test_draining_says_bye_and_waits_for_the_answer() -> None:
                 port, src = peer.getsockname()[1], Src()
                 answer = await udp_exchange(peer, addresses.udp, local(src.invite(), port))
                 src.to_tag = tag_of(answer)
+                assert addresses.udp is not None
                 await asyncio.get_running_loop().sock_sendto(peer, local(src.request("ACK"), port), addresses.udp)
                 draining = asyncio.create_task(shell.drain(grace_s=30))
                 bye = await udp_exchange(peer, addresses.udp)
@@ -221,6 +223,7 @@ def test_draining_says_bye_and_waits_for_the_answer() -> None:
                 refused = await udp_exchange(peer, addresses.udp, local(Src(call_id="late").invite(), port))
                 assert isinstance(refused, Response)
                 assert refused.status == 503
+                assert addresses.udp is not None
                 await asyncio.get_running_loop().sock_sendto(peer, answer_to(bye, 200), addresses.udp)
                 async with asyncio.timeout(PATIENCE_S):
                     await draining
@@ -273,3 +276,19 @@ def test_an_address_in_use_is_an_error() -> None:
             await shell.close()
 
     asyncio.run(scenario())
+
+
+def test_a_fault_of_one_call_holds_up_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the recorder cannot do is told; the 200 leaves, and the timers go on."""
+
+    async def call() -> None:
+        async with running() as (shell, addresses, media):
+            monkeypatch.setattr(media, "session", lambda *_: 1 // 0)
+            with udp_socket() as peer:
+                asked = local(Src().invite(), peer.getsockname()[1])
+                answer = await udp_exchange(peer, addresses.udp, asked)
+                assert isinstance(answer, Response)
+                assert answer.status == 200
+                assert shell._timer is not None
+
+    asyncio.run(call())
