@@ -126,6 +126,12 @@ def _advertise(value: object) -> object:
     return value
 
 
+def _peers(value: object) -> object:
+    if not isinstance(value, list):
+        raise ValueError("that is no list")  # noqa: TRY004 - pydantic gathers ValueErrors
+    return frozenset(_ipv4(item) for item in value)
+
+
 def _api(value: object) -> object:
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
@@ -191,6 +197,10 @@ class SipSection(_Section):
     )
     advertise: Annotated[str | None, BeforeValidator(_advertise)] = Field(
         None, **_write('a host name or an IPv4 address such as "recorder.example.com", or "" for media.address')
+    )
+
+    peers: Annotated[frozenset[str], BeforeValidator(_peers)] = Field(
+        frozenset(), **_write('a list of IPv4 addresses such as ["192.0.2.20"], or [] for none')
     )
 
     @model_validator(mode="after")

@@ -164,6 +164,7 @@ class Agent:
             udp=_pair(sip.udp),
             tcp=_pair(sip.tcp),
             advertise=sip.advertise,
+            peers=sip.peers,
             product=f"Dualtone/{version()}",
         )
 

@@ -89,6 +89,8 @@ def test_the_example_shows_the_defaults() -> None:
         ('sip.tcp = "0.0.0.0:70000"', 'such as "0.0.0.0:5060" (port 0 for any free one), or "off"'),
         ("sip.tcp = true", "sip.tcp = true (that is no text)"),
         ('sip.advertise = "two words"', "that is no host name"),
+        ('sip.peers = "192.0.2.20"', "that is no list"),
+        ('sip.peers = ["sbc.example.com"]', "that is no IPv4 address"),
         ('media.address = "0.0.0.0"', "no SBC can send to that address"),
         ('media.address = "::1"', "that is no IPv4 address"),
         ('media.ports = "20000"', 'such as "20000-29999"'),
@@ -139,10 +141,13 @@ def test_all_faults_are_told_at_once() -> None:
 def test_ways_to_say_things() -> None:
     """Off, any free port, loopback over http, a stage in the path, whole seconds for a fraction."""
     text = SMALLEST.replace("https://recorder.example.com", "http://127.0.0.1:8080/prod/")
-    loaded = config.parse(text + '[sip]\nudp = "127.0.0.1:0"\ntcp = "off"\nadvertise = "rec.example.com"\n')
+    loaded = config.parse(
+        text + '[sip]\nudp = "127.0.0.1:0"\ntcp = "off"\nadvertise = "rec.example.com"\npeers = ["192.0.2.20"]\n'
+    )
     assert loaded.sip.udp == Endpoint("127.0.0.1", 0)
     assert loaded.sip.tcp is None
     assert loaded.sip.advertise == "rec.example.com"
+    assert loaded.sip.peers == {"192.0.2.20"}
     assert loaded.uplink.api == "http://127.0.0.1:8080/prod"
 
 
