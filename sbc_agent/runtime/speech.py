@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from dualtone.domain.audio import g711
 from dualtone.domain.errors import MalformedInput
 
 CLOCK_HZ: Final = 8_000
@@ -23,23 +24,6 @@ _WIDE_HZ: Final = 16_000
 _SAMPLE_BYTES: Final = 2
 
 
-def _alaw_table() -> npt.NDArray[np.uint8]:
-    """A-law of every 16-bit sample, indexed by the sample as an unsigned number (ITU-T G.711, table 1a)."""
-    sample = np.arange(65_536).astype(np.uint16).view(np.int16).astype(np.int32)
-    negative = sample < 0
-    magnitude = np.where(negative, -sample - 1, sample) >> 3  # 0..4095, one's complement as G.711 reference code has it
-    # Segment: the position of the highest bit above bit 4, 0 for the two linear segments.
-    segment = np.zeros_like(magnitude)
-    for bit in range(5, 12):
-        segment = np.where(magnitude >= 1 << bit, bit - 4, segment)
-    mantissa = np.where(segment < 2, magnitude >> 1, magnitude >> np.maximum(segment, 1)) & 0x0F  # noqa: PLR2004
-    code = (segment << 4 | mantissa) ^ np.where(negative, 0x55, 0xD5)
-    return code.astype(np.uint8)
-
-
-_ALAW: Final = _alaw_table()
-
-
 def alaw(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
     """Encodes 16-bit samples to A-law.
 
@@ -49,7 +33,7 @@ def alaw(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
     Returns:
         uint8[n].
     """
-    return _ALAW[pcm.view(np.uint16)]
+    return g711.encode(g711.Law.A, pcm)
 
 
 def load(path: Path) -> npt.NDArray[np.uint8]:

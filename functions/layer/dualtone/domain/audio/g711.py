@@ -57,7 +57,7 @@ def encode(law: Law, samples: Samples) -> Octets:
         samples: int16[n].
 
     Returns:
-        uint8[n]: for each sample the code whose value lies nearest (the decision values of ITU-T G.711 lie midway).
+        uint8[n]: for each sample the code in whose interval it lies, by the decision values of ITU-T G.711.
     """
     return _CODES[law][samples.view(np.uint16)]
 
@@ -83,14 +83,21 @@ def _pairs(single: Samples) -> npt.NDArray[np.uint32]:
     return single[np.arange(1 << 16, dtype=np.uint16).view(np.uint8)].view(np.uint32)
 
 
-def _codes(single: Samples) -> Octets:
-    """The nearest code of every 16-bit sample, indexed by the sample's bits as an unsigned number."""
+def _codes(law: Law, single: Samples) -> Octets:
+    """The code of every 16-bit sample, indexed by the sample's bits as an unsigned number.
+
+    A code's interval reaches half its own step to either side of its value; where a chord ends that is not midway to
+    the next value. A sample on a decision value belongs to the interval above it.
+    """
+    segment = ((np.arange(256) ^ (0x55 if law is Law.A else 0xFF)) & _SEGMENT) >> 4
+    half_step = 8 << np.maximum(segment - 1, 0) if law is Law.A else 4 << segment
     order = np.argsort(single, kind="stable")
     levels = single[order].astype(np.int32)
+    decisions = np.minimum(levels[:-1] + half_step[order][:-1], levels[1:])  # mu-law has two zeros: no interval between
     samples = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.int32)
-    return order[np.searchsorted((levels[1:] + levels[:-1]) / 2, samples)].astype(np.uint8)
+    return order[np.searchsorted(decisions, samples, side="right")].astype(np.uint8)
 
 
 _SINGLE: Final[dict[Law, Samples]] = {Law.A: _a_law(), Law.MU: _mu_law()}
 _PAIRS: Final = {law: _pairs(table) for law, table in _SINGLE.items()}
-_CODES: Final = {law: _codes(table) for law, table in _SINGLE.items()}
+_CODES: Final = {law: _codes(law, table) for law, table in _SINGLE.items()}
