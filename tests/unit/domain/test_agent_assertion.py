@@ -81,3 +81,9 @@ def test_any_signed_claims_verify_or_do_not(claims: dict[str, Any], kid: Any) ->
     except (MalformedInput, IntegrityError):
         return
     assert (agent, verified.jti) == (AGENT, "j")
+
+
+def test_a_claim_that_utf_8_cannot_spell_is_refused_like_any_other() -> None:
+    """JSON can name half a surrogate pair (RFC 8259 section 8.2)."""
+    with pytest.raises(IntegrityError):
+        verify(signed(aud="\ud800"))

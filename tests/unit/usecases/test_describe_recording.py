@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,3 +125,22 @@ def test_streams_that_never_sent_are_not_heard() -> None:
 def test_flags_are_a_sorted_set() -> None:
     """From whoever noticed something."""
     assert describe_recording.flags(["b"], ("a", "b"), {"c"}) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("apart_ms", [1, 5000], ids=["close", "far apart"])
+def test_more_gaps_than_the_index_can_hold_are_joined(apart_ms: int) -> None:
+    """Every millisecond of a gap stays within one of its channel and cause; the item stays small enough to commit."""
+    length = 200
+    many = [
+        GapOnTimeline(stream, at * (length + apart_ms), at * (length + apart_ms) + length, "damaged")
+        for at in range(6000)
+        for stream in (0, 1)
+    ]
+    base = rendering({0: 0, 1: 1}, {0: received([1]), 1: received([1])})
+    joined = describe_recording.gaps(replace(base, gaps=tuple(many)))
+    assert 0 < len(joined) <= describe_recording.MOST_GAPS
+    for gap in (many[0], many[1], many[6001], many[-1]):
+        held = [one for one in joined if one.channel == gap.stream and one.from_ms <= gap.from_ms <= one.to_ms]
+        assert [one.to_ms >= gap.to_ms for one in held] == [True]
+    few = replace(base, gaps=tuple(many[:100]))
+    assert len(describe_recording.gaps(few)) == 100

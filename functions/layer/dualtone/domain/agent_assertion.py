@@ -110,4 +110,5 @@ def public_key(pem: str) -> ec.EllipticCurvePublicKey:
 
 
 def _same(claimed: object, expected: str) -> bool:
-    return isinstance(claimed, str) and hmac.compare_digest(claimed.encode(), expected.encode())
+    # JSON can spell half a surrogate pair, which UTF-8 cannot.
+    return isinstance(claimed, str) and hmac.compare_digest(claimed.encode("utf-8", "surrogatepass"), expected.encode())

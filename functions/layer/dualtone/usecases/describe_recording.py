@@ -6,7 +6,8 @@ Pure. Numbers, names and Call-IDs go into the metadata, which is sealed; the ind
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from dualtone.domain.audio import channels
 from dualtone.domain.call_files import Manifest
@@ -15,6 +16,11 @@ from dualtone.domain.direction import Direction, Lines, Party, direction_of
 from dualtone.domain.numbers import normalise
 from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap
 from dualtone.usecases.render_audio import Rendering, heard_streams
+
+MOST_GAPS: Final = 2000
+"""An item of DynamoDB has at most 400 KB; so many gaps take 150 KB of it."""
+
+_LONGEST_MS: Final = 10 * 86_400_000
 
 
 def metadata(session: CallSession) -> dict[str, Any]:
@@ -69,9 +75,29 @@ def channel_list(manifest: Manifest, session: CallSession, rendering: Rendering)
 
 
 def gaps(rendering: Rendering) -> tuple[Gap, ...]:
-    """The declared and damaged spans, by channel, each once."""
-    found = [Gap(rendering.channel_of[gap.stream], gap.from_ms, gap.to_ms, gap.cause) for gap in rendering.gaps]
-    return tuple(dict.fromkeys(found))
+    """The declared and damaged spans, by channel, each once.
+
+    Of a call with more than ``MOST_GAPS``, spans of one cause that lie closer than a second, two, four and so on are
+    one, until so many are left: a gap may say too much, and never too little.
+    """
+    every = [Gap(rendering.channel_of[gap.stream], gap.from_ms, gap.to_ms, gap.cause) for gap in rendering.gaps]
+    found, apart_ms = list(dict.fromkeys(every)), 1000
+    while len(found) > MOST_GAPS and apart_ms <= _LONGEST_MS:
+        found, apart_ms = _joined(found, apart_ms), 2 * apart_ms
+    return tuple(found)
+
+
+def _joined(found: Sequence[Gap], apart_ms: int) -> list[Gap]:
+    joined: list[Gap] = []
+    latest: dict[tuple[int, str], int] = {}
+    for gap in found:
+        place = latest.get((gap.channel, gap.cause))
+        if place is not None and gap.from_ms - joined[place].to_ms < apart_ms:
+            joined[place] = replace(joined[place], to_ms=max(joined[place].to_ms, gap.to_ms))
+        else:
+            latest[gap.channel, gap.cause] = len(joined)
+            joined.append(gap)
+    return joined
 
 
 def quality(manifest: Manifest, rendering: Rendering) -> tuple[ChannelQuality, ...]:
