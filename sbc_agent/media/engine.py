@@ -302,9 +302,12 @@ class Engine:
         frame = recording.seal.frame(kind, recording.call.stream_set, plaintext)
         self._records += 1
         self._bytes_sealed += len(frame)
-        waited = recording.spool.backlog
+        waited, lost = recording.spool.backlog, recording.spool.lost
         if not recording.spool.append(frame, now_us) and not waited:
             self._events.append(Alarm(kind="spool_write", call=recording.call.call))
+        if recording.spool.lost and not lost:
+            recording.call.flag("records_lost")
+            self._events.append(Alarm(kind="records_lost", call=recording.call.call))
 
     def _append_session(self, recording: _Recording, command: messages.Session, now_us: int) -> None:
         try:

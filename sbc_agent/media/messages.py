@@ -186,9 +186,10 @@ class PortFree(_Message):
 class Alarm(_Message):
     """Something needs a person.
 
-    ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``ring_overflow`` (packets
-    lost), ``command`` (a command that does not fit the call's state), ``memory_unlocked``, ``core_dumps``,
-    ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a leftover that no key opens).
+    ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``records_lost`` (more of
+    them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
+    the call's state), ``memory_unlocked``, ``core_dumps``, ``recovered`` (a call of an earlier run was closed),
+    ``unrecoverable`` (a leftover that no key opens).
     """
 
     event: Literal["alarm"] = "alarm"

@@ -2,7 +2,8 @@
 
 Records are appended to a part that ends in ``.open`` as they are sealed. A part is closed by the agent's signature; a
 thread of ``Disk`` then makes it durable and gives it its name, so that the media loop never waits for a disk. Where the
-spool refuses a record, it waits in memory, sealed, and is tried again with the next one.
+spool refuses a record, it waits in memory, sealed, and is tried again with the next one; what waits of all calls
+together has a bound (``MAX_BACKLOG_BYTES``), past which new records are lost, counted, and shown by their numbers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sbc_agent.runtime.durable import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_dire
 
 OPEN_SUFFIX: Final = ".open"
 STATE_NAME: Final = "state.json"
+MAX_BACKLOG_BYTES: Final = 512 << 20  # five minutes of a hundred calls of two G.711 streams
 _RETRY_S: Final = 1.0
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
@@ -44,6 +46,7 @@ class Disk:
     def __init__(self, failed: Callable[[BaseException], None], threads: int = 3) -> None:
         self._queues: list[SimpleQueue[tuple[str, Job] | None]] = [SimpleQueue() for _ in range(threads)]
         self._failed = failed
+        self.backlog_bytes = 0  # of records that all calls keep waiting; the media loop alone counts
         self._events: deque[Event] = deque()
         self._done: deque[None] = deque()  # appending is atomic, counting is not
         self._given = 0
@@ -121,6 +124,7 @@ class CallSpool:
         self._digest = hashlib.sha256()
         self._backlog: deque[bytes] = deque()
         self._opening: bytes | None = None
+        self.lost = 0  # records that found no room in memory either
 
     @property
     def backlog(self) -> int:
@@ -150,9 +154,13 @@ class CallSpool:
         """Appends a sealed record to the part, and opens one where there is none.
 
         Returns:
-            Whether the spool took it and all before it; if not, they wait.
+            Whether the spool took it and all before it; if not, they wait, or this one is lost.
         """
+        if self._backlog and self._disk.backlog_bytes + len(frame) > MAX_BACKLOG_BYTES and not self.retry(now_us):
+            self.lost += 1
+            return False
         self._backlog.append(frame)
+        self._disk.backlog_bytes += len(frame)
         return self.retry(now_us)
 
     def retry(self, now_us: int) -> bool:
@@ -164,7 +172,7 @@ class CallSpool:
                 if self._descriptor < 0:
                     self._open(now_us)
                 self._write_whole(self._backlog[0])
-                self._backlog.popleft()
+                self._disk.backlog_bytes -= len(self._backlog.popleft())
                 self._records += 1
         except OSError:
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dualtone.domain.call_files import GapEntry
-from sbc_agent.media import messages
+from sbc_agent.media import messages, spool
 from sbc_agent.media.messages import Alarm, Finished, PartClosed, PortFree
 from tests.agent.media.desk import START_US, Desk
 from tests.agent.media.feed import OTHER
@@ -290,6 +290,30 @@ def test_a_full_spool_loses_nothing_in_memory(tmp_path: Path) -> None:
     desk.end()
     desk.run(2)
     assert desk.opened().sequences(0) == list(range(number))
+
+
+def test_what_waits_in_memory_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past it new records are lost: once an alarm, a flag, and a gap in the numbers; what waited is written."""
+    monkeypatch.setattr(spool, "MAX_BACKLOG_BYTES", 50_000)
+    desk = Desk(tmp_path, hold_back_ms=200)
+    desk.spool_dir.mkdir()
+    (desk.spool_dir / CALL).write_text("in the way of the call's directory")
+    desk.begin()
+    desk.talk(8)
+    assert alarms(desk).count("records_lost") == 1
+    assert 30_000 < desk.disk.backlog_bytes <= 50_000
+    (desk.spool_dir / CALL).unlink()
+    number = desk.talk(2, 400)
+    desk.end()
+    desk.run(2)
+    assert desk.disk.backlog_bytes == 0
+    desk.settle()
+    opened = open_call(desk.spool_dir / CALL, complete=False)
+    assert "records_lost" in opened.manifest.flags
+    kept = opened.sequences(0)
+    assert kept[0] == 0
+    assert kept[-1] == number - 1
+    assert 200 < len(kept) < number
 
 
 def test_what_a_call_has_counted_stays_in_the_totals(tmp_path: Path) -> None:
