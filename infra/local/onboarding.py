@@ -1,4 +1,4 @@
-"""Two tenants, as onboarding would leave them: app client and its binding, configuration, a person per role."""
+"""Two tenants, as onboarding would leave them: app client and its binding, configuration, group, a person per role."""
 
 import secrets
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
+from dualtone.domain.ids import TenantId
+from dualtone.usecases.authenticate import members_of
 from infra.local.template import Stack
 
 ROLES = ("administrator", "officer")
@@ -72,7 +74,11 @@ def onboard(stack: Stack, plan: TenantPlan) -> Tenant:
         TokenValidityUnits={"AccessToken": "hours", "IdToken": "hours"},
     )["UserPoolClient"]["ClientId"]
     _bind(stack, plan, client_id)
-    tokens = {role: _person(cognito, pool_id, client_id, f"{plan.tenant}-{role}", role) for role in ROLES}
+    members = members_of(TenantId(plan.tenant))
+    cognito.create_group(UserPoolId=pool_id, GroupName=members, Description=f"People of {plan.name}")
+    tokens = {
+        role: _person(cognito, pool_id, client_id, f"{plan.tenant}-{role}", groups=(role, members)) for role in ROLES
+    }
     return Tenant(plan.tenant, client_id, tokens)
 
 
@@ -96,8 +102,8 @@ def _bind(stack: Stack, plan: TenantPlan, client_id: str) -> None:
         )
 
 
-def _person(cognito: Any, pool_id: str, client_id: str, username: str, role: str) -> str:
-    """Make a person in a role and return their access token; nobody keeps the password."""
+def _person(cognito: Any, pool_id: str, client_id: str, username: str, *, groups: tuple[str, ...]) -> str:
+    """Make a person in groups and return their access token; nobody keeps the password."""
     password = f"aA1!{secrets.token_urlsafe(24)}"
     cognito.admin_create_user(
         UserPoolId=pool_id,
@@ -109,7 +115,8 @@ def _person(cognito: Any, pool_id: str, client_id: str, username: str, role: str
         ],
     )
     cognito.admin_set_user_password(UserPoolId=pool_id, Username=username, Password=password, Permanent=True)
-    cognito.admin_add_user_to_group(UserPoolId=pool_id, Username=username, GroupName=role)
+    for group in groups:
+        cognito.admin_add_user_to_group(UserPoolId=pool_id, Username=username, GroupName=group)
     answer = cognito.admin_initiate_auth(
         UserPoolId=pool_id,
         ClientId=client_id,

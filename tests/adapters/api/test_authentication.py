@@ -38,7 +38,7 @@ def mint(pool_key: Any, cloud: LocalCloud, header: Any = None, /, **changes: Any
         "client_id": cloud.tenants["acme"].client_id,
         "token_use": "access",
         "scope": "aws.cognito.signin.user.admin",
-        "cognito:groups": ["officer"],
+        "cognito:groups": ["officer", "tenant:acme"],
         "iat": now,
         "exp": now + 3600,
     }
@@ -54,7 +54,10 @@ def ask(token: str) -> Answer:
 def test_the_control_is_let_in(pool_key: Any, cloud: LocalCloud) -> None:
     """Without a change the minted token works; unknown groups and claims mean nothing."""
     assert ask(mint(pool_key, cloud)).status == 200
-    assert ask(mint(pool_key, cloud, **{"cognito:groups": ["officer", "root"], "custom:x": "y"})).status == 200
+    assert (
+        ask(mint(pool_key, cloud, **{"cognito:groups": ["officer", "tenant:acme", "root"], "custom:x": "y"})).status
+        == 200
+    )
 
 
 NOW = clock.now_ms() // 1000
@@ -72,6 +75,9 @@ CLAIMS: list[tuple[str, dict[str, Any]]] = [
     ("of a client that is bound to no tenant", {"client_id": "4b2ae2d4b92543f79831e94000"}),
     ("client is a list", {"client_id": ["x"]}),
     ("without subject", {"sub": None}),
+    ("of a person of no tenant", {"cognito:groups": ["officer"]}),
+    ("of another tenant's person", {"cognito:groups": ["officer", "tenant:globex"]}),
+    ("of a tenant with a longer name", {"cognito:groups": ["officer", "tenant:acme2", "tenant:ac"]}),
     ("groups are no list", {"cognito:groups": "officer"}),
 ]
 
@@ -150,3 +156,24 @@ def test_the_scheme_is_case_insensitive_and_may_be_left_out(pool_key: Any, cloud
     """REQ: RFC 9110 section 11.1; API Gateway's authorizer takes a bare token too, so we do not contradict it."""
     field = scheme.format(token=mint(pool_key, cloud))
     assert call("GET", "/v1/recordings", headers={"authorization": field}).status == 200
+
+
+def test_a_person_cannot_sign_in_through_another_tenants_app_client(cloud: LocalCloud, trail: AuditTrail) -> None:
+    """App clients are public and the pool is shared: Cognito itself issues such a token, and we refuse it."""
+    cognito, pool = cloud.client("cognito-idp"), cloud.stack.ref("UserPool")
+    password = "aA1!acme-officer-knows-this"
+    cognito.admin_set_user_password(UserPoolId=pool, Username="acme-officer", Password=password, Permanent=True)
+    tokens = {
+        name: cognito.admin_initiate_auth(
+            UserPoolId=pool,
+            ClientId=tenant.client_id,
+            AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": "acme-officer", "PASSWORD": password},
+        )["AuthenticationResult"]["AccessToken"]
+        for name, tenant in cloud.tenants.items()
+    }
+    assert ask(tokens["acme"]).status == 200
+    trail.new()
+    assert ask(tokens["globex"]).status == 401
+    (event,) = trail.new()
+    assert (event["tenant"], event["who"], event["outcome"]) == ("-", "nobody", "refused")

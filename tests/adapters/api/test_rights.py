@@ -84,6 +84,7 @@ def test_a_person_without_a_role_may_do_nothing(cloud: LocalCloud, recording: Ma
     if not cognito.list_users(UserPoolId=pool, Filter='username = "nobody"')["Users"]:
         cognito.admin_create_user(UserPoolId=pool, Username="nobody", MessageAction="SUPPRESS")
         cognito.admin_set_user_password(UserPoolId=pool, Username="nobody", Password="aA1!aA1!aA1!aA1!", Permanent=True)
+        cognito.admin_add_user_to_group(UserPoolId=pool, Username="nobody", GroupName="tenant:acme")
     token = cognito.admin_initiate_auth(
         UserPoolId=pool,
         ClientId=client,
