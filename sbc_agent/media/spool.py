@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event as Flag
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final
 
@@ -50,7 +50,6 @@ class Disk:
         self._events: deque[Event] = deque()
         self._done: deque[None] = deque()  # appending is atomic, counting is not
         self._given = 0
-        self._stop = Flag()
         self._threads = [Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues]
         for thread in self._threads:
             thread.start()
@@ -61,7 +60,7 @@ class Disk:
         return self._given == len(self._done) and not self._events
 
     def submit(self, call: str, job: Job) -> None:
-        """Runs a job in the call's thread, again and again until the disk takes it."""
+        """Runs a job in the call's thread, again and again until the disk takes it; other calls go on meanwhile."""
         if self._given == len(self._done):
             self._given = 0
             self._done.clear()
@@ -74,34 +73,49 @@ class Disk:
 
     def close(self) -> None:
         """Ends the threads when their queues are empty; jobs that the disk refuses are given up."""
-        self._stop.set()
         for queue in self._queues:
             queue.put(None)
         for thread in self._threads:
             thread.join()
 
     def _run(self, queue: SimpleQueue[tuple[str, Job] | None]) -> None:
-        while (entry := queue.get()) is not None:
-            try:
-                self._persist(*entry)
-            except Exception as error:  # noqa: BLE001 - one call's fault must not end the thread that serves others
-                self._failed(error)
-                self._events.append(Alarm(kind="spool_write", call=entry[0]))
-            self._done.append(None)
-
-    def _persist(self, call: str, job: Job) -> None:
-        is_first = True
+        refused: dict[str, deque[Job]] = {}  # a call that the disk refuses waits without holding up the others
+        retry_s = 0.0
         while True:
-            try:
-                self._events.extend(job())
-            except OSError:
-                if is_first:
+            with contextlib.suppress(Empty):
+                entry = queue.get(timeout=_RETRY_S if refused else None)
+                if entry is None:
+                    break
+                call, job = entry
+                if call in refused:
+                    refused[call].append(job)
+                elif not self._done_with(call, job):
                     self._events.append(Alarm(kind="spool_write", call=call))
-                is_first = False
-                if self._stop.wait(_RETRY_S):
-                    return
-            else:
-                return
+                    retry_s = retry_s if refused else time.monotonic() + _RETRY_S
+                    refused[call] = deque([job])
+            if refused and time.monotonic() >= retry_s:
+                self._retry(refused)
+                retry_s = time.monotonic() + _RETRY_S
+        self._retry(refused)
+
+    def _retry(self, refused: dict[str, deque[Job]]) -> None:
+        for call, jobs in list(refused.items()):
+            while jobs and self._done_with(call, jobs[0]):
+                jobs.popleft()
+            if not jobs:
+                del refused[call]
+
+    def _done_with(self, call: str, job: Job) -> bool:
+        """Runs a job; tells whether it is over: done, or ended by a fault that is not the disk's."""
+        try:
+            self._events.extend(job())
+        except OSError:
+            return False
+        except Exception as error:  # noqa: BLE001 - one call's fault must not end the thread that serves others
+            self._failed(error)
+            self._events.append(Alarm(kind="spool_write", call=call))
+        self._done.append(None)
+        return True
 
 
 class CallSpool:
