@@ -24,6 +24,9 @@ QUIET_SECONDS: Final = 3_600.0
 PROBE_AGAIN_SECONDS: Final = 60.0
 PROBES: Final = 3
 
+# 2xx responses that are repeated side by side; of more, the older ones are overlapped and their ACK no longer matters.
+MAX_UNACKNOWLEDGED: Final = 8
+
 DialogId = tuple[str, str, str]
 
 
@@ -134,6 +137,8 @@ class Dialog:
 
     def success_sent(self, cseq: int, data: bytes, fallback: HostPort, now: float) -> None:
         """A 2xx to an INVITE was sent: repeat it until its ACK."""
+        if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
+            del self.unacknowledged[min(self.unacknowledged)]
         self.unacknowledged[cseq] = Unacknowledged(data, fallback, now + T1, now + TIMEOUT)
 
     def acknowledged(self, cseq: int) -> bool:

@@ -3,12 +3,13 @@
 import pytest
 
 from sbc_agent.protocol import address, message, sdp
-from sbc_agent.protocol.dialogs import QUIET_SECONDS
+from sbc_agent.protocol.dialogs import MAX_UNACKNOWLEDGED, QUIET_SECONDS
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.media_session import FLAG_ANSWER_MISSING, FLAG_DIGITS_SUPPRESSED, FLAG_NO_METADATA
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.server_session import FLAG_DIALOG_LOST, FLAG_NO_ACK
 from sbc_agent.protocol.transaction_layer import MAX_HELD_BYTES
+from sbc_agent.protocol.transactions import T1
 from sbc_agent.protocol.uas import ServerSettings
 from tests.agent.protocol.builders import (
     MEDIA_ADDRESS,
@@ -769,3 +770,12 @@ def test_a_flood_of_large_requests_is_held_in_bounds() -> None:
     (answer,) = under.receive(src.request("OPTIONS", body=body))
     assert isinstance(answer, Response)
     assert answer.status == 200
+
+
+def test_offers_without_end_and_without_ack_are_not_all_repeated() -> None:
+    """Only the latest answers go out again: a peer that never says ACK cannot multiply what we send."""
+    under, src = Under(), Src()
+    src.to_tag = tag_of(response(under.receive(src.invite())))
+    for _ in range(100):
+        assert status(under.receive(src.invite())) == 200
+    assert len(under.advance(T1)) == MAX_UNACKNOWLEDGED
