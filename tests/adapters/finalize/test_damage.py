@@ -9,7 +9,7 @@ import pytest
 
 from dualtone.adapters import wiring
 from dualtone.adapters.finalizer import finalizer
-from dualtone.adapters.ingest_store import MOST_BYTES
+from dualtone.adapters.ingest_store import MOST_BYTES, IngestStore
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import INDEX, Cloud, decode
 from tests.call_samples import SIP_CALL_ID, TENANT, Upload, blocks, packets, speech
@@ -143,3 +143,24 @@ def test_the_alarm_tells_what_and_never_who(cloud: Cloud, caplog: pytest.LogCapt
     assert said["damage_count"] == len(said["damage"])
     assert "7946" not in str(said)
     assert "Alice" not in str(said)
+
+
+def test_parts_that_another_finaliser_took_over_meanwhile_are_no_damage(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two finalisers at once: the slower one finds its parts deleted, and alarms nobody."""
+    sent = cloud.seal(blocks([*packets(ALICE), *packets(BOB, stream=1, ssrc=2)]))
+    key, get, outcomes = cloud.receive(sent), IngestStore.get, list[Finalized]()
+
+    def overtaken(store: IngestStore, name: str) -> bytes:
+        if name == sent.part_keys[1] and not outcomes:
+            monkeypatch.setattr(IngestStore, "get", get)
+            outcomes.append(finalizer()(key))
+        return get(store, name)
+
+    monkeypatch.setattr(IngestStore, "get", overtaken)
+    outcomes.append(finalizer()(key))
+    assert outcomes == [Finalized.RECORDED, Finalized.REPEATED]
+    (recording,) = cloud.recordings()
+    assert "damaged" not in recording["flags"]
+    assert "RecordingDamaged" not in capsys.readouterr().out
