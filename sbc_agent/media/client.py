@@ -38,6 +38,10 @@ class MediaPort(Protocol):
     def ports(self) -> tuple[int, ...]:
         """The RTP ports that are open; RTCP is one above each."""
 
+    @property
+    def accepting(self) -> bool:
+        """Whether a new call would be recorded: the process lives and takes its commands."""
+
     def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         """A call is about to be answered."""
 
@@ -192,6 +196,15 @@ class MediaClient:
         """Asks the process to finish all calls and to exit; ``flush`` does not wait for the hold-back."""
         self.send(messages.Drain(flush=flush))
 
+    @property
+    def accepting(self) -> bool:
+        """Whether a new call would be recorded: the process lives, and what waits for it is within bounds."""
+        return not self._has_ended and self._unsent_bytes <= MAX_UNSENT_BYTES
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._closed is not None and self._closed.done()
+
     def send(self, command: Command) -> None:
         """Sends a command, or queues it behind others that wait.
 
@@ -199,12 +212,12 @@ class MediaClient:
             MalformedInput: If the command is larger than a datagram can be; nothing is sent.
             Unavailable: If the process has ended, or has long taken nothing and the command is not one that must queue.
         """
-        if self._closed is not None and self._closed.done():
+        if self._has_ended:
             raise Unavailable("the media process has ended")
         data = command.encode()
         if len(data) > self._largest:  # sent, it would stand before all others for ever
             raise MalformedInput(f"a command of {len(data)} octets for the media process: {self._largest} are possible")
-        if self._unsent_bytes > MAX_UNSENT_BYTES and isinstance(command, _REFUSED_WHEN_FULL):
+        if not self.accepting and isinstance(command, _REFUSED_WHEN_FULL):
             raise Unavailable("the media process takes no commands")
         self._unsent.append(data)
         self._unsent_bytes += len(data)

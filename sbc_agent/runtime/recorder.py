@@ -109,6 +109,11 @@ class Recorder:
 
     def _offered(self, event: SessionOffered, now: float) -> None:
         call = self._calls.setdefault(event.session, _Call(event.sip_call_id))
+        if event.initial and not self._media.accepting:
+            # Better another recorder now than an answer that records nothing.
+            self._log.error("media_unavailable", sip=self._log.reference(event.sip_call_id))
+            self._server.refuse(event.session, _SERVICE_UNAVAILABLE, now)
+            return
         ports = self._pool.take(len(event.needs_ports), now)
         if ports is None:
             self._log.error(

@@ -34,6 +34,10 @@ class MemoryMedia:
         self.refuses_sessions = False
         self._listeners: list[Callable[[Event], None]] = []
 
+    @property
+    def accepting(self) -> bool:
+        return not self.gone
+
     def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         self._check(call, new=True)
         self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))])

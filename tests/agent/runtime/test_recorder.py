@@ -235,6 +235,21 @@ def test_a_media_process_that_is_gone_does_not_stop_sip() -> None:
     assert "media_unavailable" in agent.lines.getvalue()
 
 
+def test_a_call_that_nobody_would_record_is_left_to_another_recorder() -> None:
+    """REQ: INTEROP.md: SRCs fail over on an answer; 503 goes without Retry-After."""
+    agent, src = Agent(), Src()
+    agent.media.gone = True
+    (answer,) = agent.receive(src.invite())
+    assert isinstance(answer, Response)
+    assert answer.status == 503
+    assert b"retry-after" not in bytes(answer).lower()
+    assert agent.media.calls == {}
+    agent.media.gone = False
+    (answer,) = agent.receive(Src(call_id="another").invite())
+    assert isinstance(answer, Response)
+    assert answer.status == 200
+
+
 @pytest.mark.parametrize(
     "text", [crlf(TWO_STREAMS.replace("a=label:2", "a=label:1")), crlf(TWO_STREAMS.replace("a=label:2\n", ""))]
 )
