@@ -64,6 +64,10 @@ class NotingMedia:
     def ports(self) -> tuple[int, ...]:
         return tuple(self.sockets)
 
+    @property
+    def accepting(self) -> bool:
+        return True
+
     def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         self.begun.append(tuple(streams))
 
