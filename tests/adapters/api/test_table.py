@@ -132,6 +132,23 @@ def test_a_conflict_is_tried_again_later_and_a_condition_is_not(table: Table) ->
             table.transact(table.transact_put_new({"pk": "c", "sk": "1"}))
 
 
+@pytest.mark.parametrize("codes", [["ValidationError"], ["ConditionalCheckFailed", "ValidationError"]])
+def test_a_transaction_that_is_not_well_formed_is_a_fault(table: Table, codes: list[str]) -> None:
+    """It is no conflict, though DynamoDB cancels it like one: trying again would hide it for ever."""
+    body = {"__type": "x#TransactionCanceledException", "CancellationReasons": [{"Code": code} for code in codes]}
+    with answering("TransactWriteItems", 400, body), pytest.raises(ClientError):
+        table.transact(table.transact_put_new({"pk": "c", "sk": "1"}))
+
+
+def test_a_partition_is_read_as_a_whole_or_by_a_prefix(table: Table) -> None:
+    """In the order of the sort keys."""
+    for sk in ("cmd#1", "gen#0002", "gen#0001", "live"):
+        table.put_new({"pk": "call", "sk": sk})
+    assert [item["sk"] for item in table.partition("call")] == ["cmd#1", "gen#0001", "gen#0002", "live"]
+    assert [item["sk"] for item in table.partition("call", "gen#")] == ["gen#0001", "gen#0002"]
+    assert table.partition("call", "x") == []
+
+
 def test_silence_is_unavailable(table: Table) -> None:
     """No connection."""
 

@@ -90,7 +90,7 @@ class RecordingIndex:
 
     def latest_generation(self, tenant: TenantId, call: CallId) -> Generation | None:
         """Reads who claimed the latest generation of a call; None if nobody claimed any."""
-        items = self._table.partition(f"{tenant}#call#{call}")
+        items = self._table.partition(f"{tenant}#call#{call}", "gen#")
         return _generation(items[-1]) if items else None
 
     def announce(self, tenant: TenantId, call: CallId, sip_tokens: Sequence[str]) -> None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 100
 _BATCH_ATTEMPTS: Final = 8
+_EXPECTED: Final = frozenset(
+    {"ConditionalCheckFailed", "ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
+)
+"""Why DynamoDB may cancel a transaction that is well formed."""
 
 
 class ConditionFailed(DualtoneError):  # noqa: N818 - DynamoDB's own word
@@ -65,9 +69,12 @@ class Table:
                 raise Unavailable("reading items: throttled")
         return items
 
-    def partition(self, pk: str) -> list[dict[str, Any]]:
-        """Reads all items of a small partition, consistently, in the order of their sort keys."""
-        return self._rows({"KeyConditionExpression": "pk = :pk", "ConsistentRead": True}, {":pk": pk}, limit=None)
+    def partition(self, pk: str, prefix: str = "") -> list[dict[str, Any]]:
+        """Reads the items of a small partition whose sort keys begin with a prefix, consistently and in their order."""
+        if not prefix:
+            return self._rows({"KeyConditionExpression": "pk = :pk", "ConsistentRead": True}, {":pk": pk}, limit=None)
+        request = {"KeyConditionExpression": "pk = :pk AND begins_with(sk, :prefix)", "ConsistentRead": True}
+        return self._rows(request, {":pk": pk, ":prefix": prefix}, limit=None)
 
     def newest(
         self,
@@ -172,6 +179,8 @@ def _answered(action: str) -> Iterator[None]:
         match _cancellations(error):
             case []:
                 raise
+            case reasons if not _EXPECTED.issuperset(reasons):
+                raise  # such as ValidationError: written in vain however often
             case reasons if "ConditionalCheckFailed" in reasons:
                 raise ConditionFailed(action) from error
             case _:
