@@ -263,23 +263,28 @@ def upload(
     opening_file = OpeningFile.sealed_by(key, opening, wrapped).encode()
     result = Upload({prefix + call_files.opening_name(0): opening_file})
     told = canonical.encode(session() if session_content is None else dict(session_content))
-    records: list[tuple[int, RecordType, bytes]] = [
-        (0, RecordType.SESSION, told),
-        (0, RecordType.SIGNALLING, bytes(8) + b"\0INVITE sip:recorder SIP/2.0\r\n\r\n"),
+    records: list[tuple[int, RecordType, bytes, int, int]] = [
+        (0, RecordType.SESSION, told, ANSWERED_US, 0),
+        (0, RecordType.SIGNALLING, bytes(8) + b"\0INVITE sip:recorder SIP/2.0\r\n\r\n", ANSWERED_US, 0),
     ]
     for second, together in groupby(media, lambda one: max(0, int(one.arrival_us[0]) - ANSWERED_US) // 1_000_000):
-        records.append((second // part_seconds, RecordType.MEDIA, media_record.encode(list(together))))
+        blocks = list(together)
+        first_us = min(int(block.arrival_us.min()) for block in blocks)
+        span_us = max(int(block.arrival_us.max()) for block in blocks) - first_us
+        sealed = media_record.encode(blocks)
+        records.append((second // part_seconds, RecordType.MEDIA, sealed, first_us, span_us))
     entries: list[PartEntry] = []
     previous, sequence = part.NO_PREVIOUS, 0
     for index, (_, group) in enumerate(groupby(records, key=lambda record: record[0])):
         data = part.encode_header(PartHeader(tenant, agent, call, 0, index, previous))
-        count = 0
-        for _, kind, plaintext in group:
-            data += part.seal(aead, call, 0, kind, 1, sequence, plaintext)
+        digest, count = part.PartDigest(data), 0
+        for _, kind, plaintext, from_us, span_us in group:
+            frame = part.seal(aead, call, 0, part.RecordHead(kind, 1, sequence, from_us, span_us), plaintext)
+            digest.add(frame)
+            data += frame
             sequence, count = sequence + 1, count + 1
-        signature = key.sign(signing.message("part", hashlib.sha256(data).digest()))
-        data += part.encode_trailer(signature, count)
-        previous = hashlib.sha256(data).hexdigest()
+        data += part.encode_trailer(key.sign(signing.message("part", digest.value)), count)
+        previous = digest.value.hex()
         entries.append(PartEntry(0, index, previous, len(data), count))
         result.files[prefix + call_files.part_name(0, index)] = data
     last_us = max((int(one.arrival_us.max()) for one in media), default=ANSWERED_US)

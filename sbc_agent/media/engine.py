@@ -146,7 +146,7 @@ class Engine:
             self._streams(recording, command, moment)
         elif isinstance(command, messages.Signalling):
             plaintext = command.at_us.to_bytes(8, "big") + bytes([command.direction]) + command.raw
-            self._append(recording, RecordType.SIGNALLING, plaintext, moment.now_us)
+            self._append(recording, RecordType.SIGNALLING, plaintext, moment.now_us, command.at_us)
         elif isinstance(command, messages.Session):
             self._append_session(recording, command, moment.now_us)
         else:
@@ -296,10 +296,20 @@ class Engine:
     def _leave(self, recordings: list[_Recording], turn: Turn, cutoff_us: int, now_us: int) -> None:
         for record in self._layout.leave(self.ring, turn, cutoff_us):
             self._left += record.packets
-            self._append(recordings[record.call], RecordType.MEDIA, record.plaintext, now_us)
+            self._append(
+                recordings[record.call], RecordType.MEDIA, record.plaintext, now_us, record.from_us, record.span_us
+            )
 
-    def _append(self, recording: _Recording, kind: RecordType, plaintext: bytes | memoryview, now_us: int) -> None:
-        frame = recording.seal.frame(kind, recording.call.stream_set, plaintext)
+    def _append(
+        self,
+        recording: _Recording,
+        kind: RecordType,
+        plaintext: bytes | memoryview,
+        now_us: int,
+        from_us: int,
+        span_us: int = 0,
+    ) -> None:
+        frame = recording.seal.frame(kind, recording.call.stream_set, from_us, span_us, plaintext)
         self._records += 1
         self._bytes_sealed += len(frame)
         waited, lost = recording.spool.backlog, recording.spool.lost
@@ -315,7 +325,7 @@ class Engine:
         except ValueError:  # fractions and the like: the SIP process never sends them
             self._events.append(Alarm(kind="command", call=command.call))
             return
-        self._append(recording, RecordType.SESSION, plaintext, now_us)
+        self._append(recording, RecordType.SESSION, plaintext, now_us, now_us)
 
     def _attend(self, recording: _Recording, now_us: int) -> None:
         """What a call needs once a second beside leaving."""

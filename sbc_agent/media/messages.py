@@ -164,7 +164,7 @@ class PartClosed(_Message):
     event: Literal["part"] = "part"
     call: Call
     path: str
-    sha256: str
+    digest: str
     size_bytes: int
 
 

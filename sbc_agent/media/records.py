@@ -44,11 +44,15 @@ class Record:
     Attributes:
         call: Position of the call in the turn.
         packets: How many packets it holds.
+        from_us: Arrival of the first of them.
+        span_us: How much later the last arrived.
         plaintext: The bytes.
     """
 
     call: int
     packets: int
+    from_us: int
+    span_us: int
     plaintext: memoryview
 
 
@@ -91,6 +95,7 @@ class RecordLayout:
         n = np.repeat(packets, packets)
         k = np.arange(slots.size) - np.repeat(first, packets)
         base_us = np.minimum.reduceat(arrival_us, first[opens])
+        span_us = np.maximum.reduceat(arrival_us, first[opens]) - base_us
 
         # 3. Payloads, one pass for each size that occurs; then the columns; then the heads.
         out = self._room(int(ends[-1]))
@@ -114,11 +119,10 @@ class RecordLayout:
 
         view = out.data
         totals = np.add.reduceat(packets, opens)
+        columns = (call[opens], totals, base_us, span_us, begins, ends)
         return [
-            Record(one, total, view[begin:end])
-            for one, total, begin, end in zip(
-                call[opens].tolist(), totals.tolist(), begins.tolist(), ends.tolist(), strict=True
-            )
+            Record(one, total, from_us, span, view[begin:end])
+            for one, total, from_us, span, begin, end in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
     def _room(self, count: int) -> npt.NDArray[np.uint8]:

@@ -124,7 +124,7 @@ class Recovery:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             if found.signature is None:
-                message = signing.message("part", found.sha256_signed)
+                message = signing.message("part", found.digest)
                 os.ftruncate(descriptor, found.signed_length)
                 trailer = part.encode_trailer(self.key.sign(message), len(found.records))
                 os.pwrite(descriptor, trailer, found.signed_length)
@@ -138,5 +138,4 @@ class Recovery:
 def _entry(path: Path) -> PartEntry:
     data = path.read_bytes()
     found = part.read(data)
-    digest = hashlib.sha256(data).hexdigest()
-    return PartEntry(found.header.epoch, found.header.index, digest, len(data), len(found.records))
+    return PartEntry(found.header.epoch, found.header.index, found.digest.hex(), len(data), len(found.records))

@@ -26,11 +26,10 @@ from dualtone.domain import part
 from dualtone.domain.call_files import CALL_KEY_BYTES, Opening, OpeningFile, bound_call_key
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import AgentId, CallId, TenantId
-from dualtone.domain.part import RecordType
+from dualtone.domain.part import RecordHead, RecordType
 from dualtone.domain.signing import Signer
 
 _MIN_RSA_BITS: Final = 4096
-_FRAME_BYTES: Final = 15  # of a frame before its sealed bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +138,21 @@ class CallSeal:
         )
         return OpeningFile.sealed_by(signer, opening, wrapped)
 
-    def frame(self, record_type: RecordType, stream_set: int, plaintext: bytes | memoryview) -> bytes:
-        """Seals a record; the same bytes as ``part.seal``.
+    def frame(
+        self, record_type: RecordType, stream_set: int, from_us: int, span_us: int, plaintext: bytes | memoryview
+    ) -> bytes:
+        """Seals a record.
+
+        Args:
+            record_type: What it is.
+            stream_set: Which set of streams the call has now.
+            from_us: When its first content arrived, agent's clock.
+            span_us: How much later its last did.
+            plaintext: What is sealed.
 
         Returns:
             The frame to append to the part.
         """
-        sequence = self._sequence
+        head = RecordHead(record_type, stream_set, self._sequence, from_us, min(span_us, part.MAX_SPAN_US))
         self._sequence += 1
-        return part.seal(self._aead, self.call, self.epoch, record_type, stream_set, sequence, plaintext)
+        return part.seal(self._aead, self.call, self.epoch, head, plaintext)

@@ -135,7 +135,7 @@ class CallSpool:
         self._part_us = self._limit_us = part_us
         self._descriptor = -1
         self._opened_us = self._records = self._size = 0
-        self._digest = hashlib.sha256()
+        self._digest = part.PartDigest(b"")
         self._backlog: deque[bytes] = deque()
         self._opening: bytes | None = None
         self.lost = 0  # records that found no room in memory either
@@ -186,6 +186,7 @@ class CallSpool:
                 if self._descriptor < 0:
                     self._open(now_us)
                 self._write_whole(self._backlog[0])
+                self._digest.add(self._backlog[0])
                 self._disk.backlog_bytes -= len(self._backlog.popleft())
                 self._records += 1
         except OSError:
@@ -206,17 +207,20 @@ class CallSpool:
         """
         if self._descriptor < 0:
             return
-        signature = self._signer.sign(signing.message("part", self._digest.digest()))
+        digest = self._digest.value
+        signature = self._signer.sign(signing.message("part", digest))
         self._write_whole(part.encode_trailer(signature, self._records))
-        header, sha256 = self._header, self._digest.hexdigest()
-        self.parts.append(PartEntry(header.epoch, header.index, sha256, self._size, self._records))
+        header = self._header
+        self.parts.append(PartEntry(header.epoch, header.index, digest.hex(), self._size, self._records))
         path, descriptor, size = self._directory / part_name(header.epoch, header.index), self._descriptor, self._size
         if len(self.parts) == 1:
             opening = self._directory / opening_name(header.epoch)
             self._disk.submit(header.call, lambda: _make_durable(opening))
-        self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, sha256, size))
+        self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, digest.hex(), size))
         self._descriptor, self._limit_us = -1, self._part_us
-        self._header = PartHeader(header.tenant, header.agent, header.call, header.epoch, header.index + 1, sha256)
+        self._header = PartHeader(
+            header.tenant, header.agent, header.call, header.epoch, header.index + 1, digest.hex()
+        )
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest after everything else."""
@@ -231,9 +235,10 @@ class CallSpool:
     def _open(self, now_us: int) -> None:
         name = part_name(self._header.epoch, self._header.index) + OPEN_SUFFIX
         self._descriptor = os.open(self._directory / name, _APPEND | os.O_TRUNC, PRIVATE_FILE)
-        self._digest, self._size, self._records, self._opened_us = hashlib.sha256(), 0, 0, now_us
+        head = part.encode_header(self._header)
+        self._digest, self._size, self._records, self._opened_us = part.PartDigest(head), 0, 0, now_us
         try:
-            self._write_whole(part.encode_header(self._header))
+            self._write_whole(head)
         except OSError:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -245,7 +250,6 @@ class CallSpool:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
             raise OSError("the spool took a part of a record")
-        self._digest.update(data)
         self._size += written
 
 
@@ -258,11 +262,11 @@ def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
     return [Finished(call=call, path=str(path))]
 
 
-def _close_part(path: Path, descriptor: int, call: str, sha256: str, size: int) -> list[Event]:
+def _close_part(path: Path, descriptor: int, call: str, digest: str, size: int) -> list[Event]:
     os.fsync(descriptor)
     path.with_name(path.name + OPEN_SUFFIX).rename(path)  # a power failure may undo the name, never the bytes
     os.close(descriptor)
-    return [PartClosed(call=call, path=str(path), sha256=sha256, size_bytes=size)]
+    return [PartClosed(call=call, path=str(path), digest=digest, size_bytes=size)]
 
 
 def _write(path: Path, data: bytes, *, durably: bool = False) -> tuple[()]:

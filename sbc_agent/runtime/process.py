@@ -224,9 +224,7 @@ class Agent:
     # -- what the parts tell ----------------------------------------------------------------------------------------
 
     def _media_event(self, event: Event) -> None:
-        if isinstance(event, PartClosed):
-            self._uplink.notify(CallId(event.call), Path(event.path).name, event.sha256)
-        elif isinstance(event, Finished):
+        if isinstance(event, PartClosed | Finished):
             self._uplink.notify(CallId(event.call))
         elif isinstance(event, Alarm):
             self._log.error("media_alarm", kind=event.kind, call=event.call)

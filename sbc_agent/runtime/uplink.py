@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from dualtone.domain import part
 from dualtone.domain.call_files import MANIFEST_NAME
 from dualtone.domain.errors import DualtoneError, IntegrityError, PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
@@ -104,7 +105,6 @@ class Uplink:
         self._changed = threading.Condition()
         self._queue = CallQueue()
         self._listed: dict[CallId, int] = {}  # time of change of a directory that was listed with nothing left to send
-        self._hashes: dict[CallId, dict[str, str]] = {}  # told by who wrote the files; taken when they are sent
         self._backoffs: dict[CallId, Backoff] = {}
         self._sent: dict[CallId, dict[str, Transfer]] = {}  # of calls that are not wholly up
         self._unconfirmed: dict[CallId, float] = {}  # wall time at which the manifest went up
@@ -128,17 +128,9 @@ class Uplink:
         for thread in self._threads:
             thread.start()
 
-    def notify(self, call: CallId, name: str = "", sha256: str = "") -> None:
-        """Something of a call was closed: look at it soon.
-
-        Args:
-            call: The call.
-            name: The file that was closed, if its hash is known.
-            sha256: SHA-256 of it in hex, so that nothing is hashed twice; S3 finds out if the disk changed it since.
-        """
+    def notify(self, call: CallId) -> None:
+        """Something of a call was closed: look at it soon."""
         with self._changed:
-            if name and not self._link.failures:  # days without a link must not fill the memory
-                self._hashes.setdefault(call, {})[name] = sha256
             self._queue.push(call)
             self._changed.notify()
 
@@ -191,7 +183,7 @@ class Uplink:
 
         Args:
             call: The call.
-            parts: SHA-256 in hex of every part that the cloud has committed, in any order.
+            parts: Digest in hex of every part that the cloud has committed, in any order.
 
         Returns:
             ``freed``; ``unknown`` if there is no such call here (any more); ``unfinished`` if it has no manifest yet;
@@ -202,11 +194,7 @@ class Uplink:
                 return "unknown"
             if not self._spool.path(call, MANIFEST_NAME).exists():
                 return "unfinished"
-            transfers = self._spool.transfers(call)
-            own = [
-                transfers[name].sha256 if name in transfers else self._hash(call, name)
-                for name in self._spool.parts(call)
-            ]
+            own = [self._digest(call, name) for name in self._spool.parts(call)]
             if sorted(own) != sorted(parts):
                 return "differs"
             self._spool.free(call)
@@ -300,7 +288,7 @@ class Uplink:
         # REQ: FEATURES P7: a log of every transfer: bytes, hash, result.
         started = self._clock()
         body = self._spool.path(call, name).read_bytes()
-        sha256 = self._hashes.get(call, {}).pop(name, "") or hashlib.sha256(body).hexdigest()
+        sha256 = hashlib.sha256(body).hexdigest()
         try:
             result = self._store.put(f"{call}/{name}", body, bytes.fromhex(sha256))
         except DualtoneError as error:
@@ -369,11 +357,11 @@ class Uplink:
             "object_not_sent", call=call, kind=_kind(error), error=type(error).__name__, retry_s=round(retry_s, 1)
         )
 
-    def _hash(self, call: CallId, name: str) -> str:
-        return hashlib.sha256(self._spool.path(call, name).read_bytes()).hexdigest()
+    def _digest(self, call: CallId, name: str) -> str:
+        return part.read(self._spool.path(call, name).read_bytes()).digest.hex()
 
     def _forget(self, call: CallId) -> None:
-        for known in (self._sent, self._hashes, self._backoffs, self._listed, self._unconfirmed):
+        for known in (self._sent, self._backoffs, self._listed, self._unconfirmed):
             known.pop(call, None)
 
     # -- who works on what ------------------------------------------------------------------------------------------

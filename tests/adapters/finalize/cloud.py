@@ -64,6 +64,7 @@ class Cloud:
     custodian_b: str
     ingest_key: str
     signing_key: str
+    certificate_key: str
     metadata_key: str
     hmac_key: str
     queue_url: str
@@ -83,9 +84,11 @@ class Cloud:
             "CUSTODIAN_B_KEY": self.custodian_b,
             "INGEST_KEY": self.ingest_key,
             "SIGNING_KEY": self.signing_key,
+            "CERTIFICATE_KEY": self.certificate_key,
             "METADATA_KEY": self.metadata_key,
             "HMAC_KEY": self.hmac_key,
             "FINALIZE_QUEUE_URL": "https://sqs.invalid/finalize",
+            "CUT_QUEUE_URL": "https://sqs.invalid/cut",
             "USER_POOL_ID": "pool",
             "AGENT_ROLE_ARN": ROLE,
             "VAULT_ACCESS_ROLE_ARN": ROLE,
@@ -202,6 +205,7 @@ def made_cloud() -> Cloud:
         custodian_b=key(),
         ingest_key=key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT"),
         signing_key=key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY"),
+        certificate_key=key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY"),
         metadata_key=key(),
         hmac_key=key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"),
         queue_url=sqs.create_queue(QueueName="dualtone-commands-agent")["QueueUrl"],

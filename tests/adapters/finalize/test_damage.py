@@ -139,7 +139,7 @@ def test_the_alarm_tells_what_and_never_who(cloud: Cloud, caplog: pytest.LogCapt
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     said = record.__dict__
     assert record.message == "RecordingDamaged"
-    assert said["damage"][0].startswith("part 0-1 has another hash")
+    assert said["damage"][0].startswith("part 0-1 has another digest")
     assert said["damage_count"] == len(said["damage"])
     assert "7946" not in str(said)
     assert "Alice" not in str(said)

@@ -88,7 +88,7 @@ def assert_one_recording(cloud: Cloud, sent: Upload, where: str = "") -> None:
     assert cloud.ingest_keys() == [], where
     receipts = [call_files.verified_receipt(one, cloud.signing_public_key()) for one in cloud.receipts()]
     assert receipts, where
-    assert all(one.parts == [entry.sha256 for entry in sent.manifest.parts] for one in receipts), where
+    assert all(one.parts == [entry.digest for entry in sent.manifest.parts] for one in receipts), where
     assert cloud.opened(sent.manifest.call), where
 
 

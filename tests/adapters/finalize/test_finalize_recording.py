@@ -154,7 +154,7 @@ def test_the_upload_goes_and_the_agent_is_told(cloud: Cloud) -> None:
     (envelope,) = cloud.receipts()
     receipt = call_files.verified_receipt(envelope, cloud.signing_public_key())
     assert sent.manifest is not None
-    assert receipt.parts == [entry.sha256 for entry in sent.manifest.parts]
+    assert receipt.parts == [entry.digest for entry in sent.manifest.parts]
     assert len(receipt.parts) == 3
     (event,) = cloud.items(AUDIT)
     assert event["what"] == "recordings:finalize"

@@ -98,15 +98,16 @@ def open_call(directory: Path, *, complete: bool = True) -> OpenedCall:
     parts, records, previous, sequence = [], [], NO_PREVIOUS, 0
     for entry in manifest.parts:
         data = (directory / f"part-{entry.epoch:02d}-{entry.index:06d}.dtp").read_bytes()
-        assert (_sha256(data), len(data)) == (entry.sha256, entry.size_bytes)
         found = part.read(data)
+        assert (found.digest.hex(), len(data)) == (entry.digest, entry.size_bytes)
         found.verify(agent_der)
         assert (found.header.previous, len(found.records)) == (previous, entry.records)
-        previous = entry.sha256
+        previous = entry.digest
         for record in found.records:
-            assert record.sequence == sequence if complete else record.sequence >= sequence
-            sequence = record.sequence + 1
-            records.append((record.type, record.stream_set, part.unseal(aead, found.header, record)))
+            head = record.head
+            assert head.sequence == sequence if complete else head.sequence >= sequence
+            sequence = head.sequence + 1
+            records.append((head.type, head.stream_set, part.unseal(aead, found.header, record)))
         parts.append(found)
     return OpenedCall(opening, manifest, parts, records)
 

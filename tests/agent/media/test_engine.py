@@ -63,8 +63,8 @@ def test_parts_are_closed_by_the_minute_signed_and_chained(tmp_path: Path) -> No
     assert len(call.parts) >= 4
     assert [entry.index for entry in call.manifest.parts] == list(range(len(call.parts)))
     closed = [event for event in desk.events if isinstance(event, PartClosed)]
-    assert [(event.sha256, event.size_bytes) for event in closed] == [
-        (entry.sha256, entry.size_bytes) for entry in call.manifest.parts
+    assert [(event.digest, event.size_bytes) for event in closed] == [
+        (entry.digest, entry.size_bytes) for entry in call.manifest.parts
     ]
     assert [Path(event.path).exists() for event in closed] == [True] * len(closed)
 

@@ -34,7 +34,7 @@ COMMANDS = [
 ]
 EVENTS = [
     messages.Ready(ports=(20_000, 20_002)),
-    messages.PartClosed(call=CALL, path="/x", sha256="0" * 64, size_bytes=1),
+    messages.PartClosed(call=CALL, path="/x", digest="0" * 64, size_bytes=1),
     messages.Finished(call=CALL, path="/x"),
     messages.PortFree(port=20_000),
     messages.Alarm(kind="no_media", call=CALL),

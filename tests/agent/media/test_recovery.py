@@ -70,7 +70,7 @@ def test_a_torn_tail_is_cut_wherever_it_tore(tmp_path: Path) -> None:
     edges, at = [], len(part.encode_header(whole.header))
     for record in whole.records:
         edges.append(at)
-        at += 15 + len(record.sealed)
+        at += part.FRAME_HEAD_BYTES + len(record.sealed)
     edges.append(at)
     assert at == len(data)
     for cut in sorted({min(edge + by, len(data)) for edge in edges[1:] for by in (-1, 0, 1)}):

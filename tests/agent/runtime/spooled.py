@@ -12,10 +12,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dualtone.domain import canonical, ids
+from dualtone.domain import canonical, ids, part
 from dualtone.domain.call_files import Receipt
 from dualtone.domain.ids import AgentId, CallId, TenantId
+from dualtone.domain.part import PartHeader, RecordHead, RecordType
 from dualtone.domain.signing import Envelope
 from sbc_agent.runtime.identity import Identity
 from sbc_agent.runtime.logs import Log
@@ -114,15 +116,18 @@ def call_id(now_ms: int, number: int = 0) -> CallId:
 
 
 def write_call(spool_dir: Path, call: CallId, *, parts: int = 2, finished: bool = True, size: int = 2_000) -> list[str]:
-    """Writes a call's files; returns the SHA-256 of its parts in hex."""
+    """Writes a call's files; returns the digests of its parts in hex."""
     directory = spool_dir / call
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "opening-00.json").write_bytes(canonical.encode({"call": call}))
     digests = []
     for index in range(parts):
-        data = hashlib.shake_256(f"{call}{index}".encode()).digest(size)
+        data = part.encode_header(PartHeader(TenantId(TENANT), AgentId(AGENT), call, 0, index, part.NO_PREVIOUS))
+        head = RecordHead(RecordType.MEDIA, 0, index, index * 60_000_000, 59_999_999)
+        sealed = hashlib.shake_256(f"{call}{index}".encode()).digest(size)
+        data += part.seal(AESGCM(bytes(32)), call, 0, head, sealed) + part.encode_trailer(b"signed", 1)
         (directory / f"part-00-{index:06d}.dtp").write_bytes(data)
-        digests.append(hashlib.sha256(data).hexdigest())
+        digests.append(part.read(data).digest.hex())
     if finished:
         (directory / "manifest.json").write_bytes(canonical.encode({"call": call, "parts": digests}))
     else:

@@ -177,7 +177,7 @@ def test_a_call_is_sealed_sent_confirmed_and_freed(site: Site, capsys: pytest.Ca
     OpeningFile.decode(site.body(f"{prefix}{call}/opening-00.json")).verified(public)
     assert len(names) == 2 + len(manifest.parts)
     assert (site.spool / call).is_dir(), "nothing is freed without a receipt"
-    told = receipt(CLOUD, call, [entry.sha256 for entry in manifest.parts])
+    told = receipt(CLOUD, call, [entry.digest for entry in manifest.parts])
     site.sqs.send_message(QueueUrl=site.queue_url, MessageBody=json.dumps(told))
     with site.running() as (process, _, again):
         while (site.spool / call).is_dir():

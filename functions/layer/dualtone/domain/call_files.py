@@ -155,11 +155,11 @@ class EpochEntry:
 
 @checked(config=_STRICT, frozen=True, slots=True)
 class PartEntry:
-    """A part of a call: its place, SHA-256 in hex of its file, size in bytes, and number of records."""
+    """A part of a call: its place, its digest in hex (see ``part``), its first size in bytes, number of records."""
 
     epoch: int
     index: int
-    sha256: Sha256Hex
+    digest: Sha256Hex
     size_bytes: int
     records: int
 
@@ -281,7 +281,7 @@ class Receipt:
         call: The call.
         generation: Which generation was committed.
         recording: The recording it became.
-        parts: SHA-256 in hex of every part that was taken over.
+        parts: Digest in hex of every part that was taken over.
     """
 
     tenant: str
@@ -309,7 +309,7 @@ def receipt_for(manifest: Manifest, recording: RecordingId) -> Receipt:
         manifest.call,
         manifest.generation,
         recording,
-        [entry.sha256 for entry in manifest.parts],
+        [entry.digest for entry in manifest.parts],
     )
 
 

@@ -33,7 +33,7 @@ class Upload:
         call: The call.
         generation: Which generation of it.
         files: Names of the opening records and parts, then of the manifest.
-        parts: SHA-256 of every part, hexadecimal.
+        parts: Digest of every part, hexadecimal.
     """
 
     tenant: TenantId
@@ -54,7 +54,7 @@ class Upload:
             call=place.call,
             generation=manifest.generation,
             files=(*files, call_files.MANIFEST_NAME),
-            parts=tuple(entry.sha256 for entry in manifest.parts),
+            parts=tuple(entry.digest for entry in manifest.parts),
         )
 
     def keys(self) -> list[str]:

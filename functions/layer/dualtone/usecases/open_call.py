@@ -3,7 +3,7 @@
 1. The manifest is signed by the agent's registered key, and speaks of the place where it lies.
 2. Each opening record is signed by that key, is the one whose hash the manifest names, and names an ingest key of the
    tenant; its call key is unwrapped by KMS and bound to tenant and call.
-3. Each part has the hash that the manifest names, follows its predecessor in the chain, and is signed.
+3. Each part has the digest that the manifest names, follows its predecessor in the chain, and is signed.
 4. Each record authenticates in its place of the call, and none is missing.
 
 What fails from step 2 on is damage: it is reported, the rest is kept. Damage never stops a call from being recorded,
@@ -138,7 +138,7 @@ class OpenCall:
                 yield []
             else:
                 yield reader.read(entry, data, previous, agent_key_der)
-            previous = entry.sha256
+            previous = entry.digest
         reader.close()
 
     def _epochs(self, call: OpenedCall, agent_key_der: bytes, ingest_keys: AbstractSet[str]) -> dict[int, AESGCM]:
@@ -210,8 +210,8 @@ class _PartReader:
         except MalformedInput as error:
             self.lost(entry, f"cannot be read: {error}")
             return []
-        if found.sha256 != entry.sha256:
-            self._damaged(entry, "has another hash than the manifest's")
+        if found.digest.hex() != entry.digest:
+            self._damaged(entry, "has another digest than the manifest's")
         elif found.header != header:
             self._damaged(entry, "does not follow its predecessor")
         elif len(found.records) != entry.records:
@@ -226,7 +226,7 @@ class _PartReader:
             block
             for record in found.records
             if (plaintext := self._unsealed(entry, aead, header, record)) is not None
-            for block in self._content(entry, record.type, plaintext)
+            for block in self._content(entry, record.head.type, plaintext)
         ]
         self._complete(entry)
         return blocks
@@ -237,20 +237,22 @@ class _PartReader:
             self._call.holes.append(Gap(self._latest_us, max(self._latest_us, self._call.manifest.ended_at_us)))
 
     def _unsealed(self, entry: PartEntry, aead: AESGCM, header: PartHeader, record: SealedRecord) -> bytes | None:
-        try:
-            plaintext = part.unseal(aead, header, record)
-        except IntegrityError:
-            self._damaged(entry, f"holds a record that does not authenticate: {record.sequence}")
-            self._hole = True
-            return None
+        sequence, plaintext = record.head.sequence, None
+        if record.head.type is not RecordType.REMOVED:
+            try:
+                plaintext = part.unseal(aead, header, record)
+            except IntegrityError:
+                self._damaged(entry, f"holds a record that does not authenticate: {sequence}")
+                self._hole = True
+                return None
         expected = self._expected.get(entry.epoch, 0)
-        if record.sequence < expected:
-            self._damaged(entry, f"repeats record {record.sequence}")
+        if sequence < expected:
+            self._damaged(entry, f"repeats record {sequence}")
             return None
-        if record.sequence > expected:
-            self._damaged(entry, f"lacks records before {record.sequence}")
+        if sequence > expected:
+            self._damaged(entry, f"lacks records before {sequence}")
             self._hole = True
-        self._expected[entry.epoch] = record.sequence + 1
+        self._expected[entry.epoch] = sequence + 1
         return plaintext
 
     def _content(self, entry: PartEntry, record_type: RecordType, plaintext: bytes) -> list[StreamBlock]:
