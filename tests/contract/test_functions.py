@@ -17,8 +17,10 @@ FUNCTIONS = ["ApiFunction", "FinalizeRecordingFunction", "ReconcileRecordingsFun
 ENVIRONMENT = {
     "AGENT_ROLE_ARN",
     "AUDIT_TABLE",
+    "CERTIFICATE_KEY",
     "CUSTODIAN_A_KEY",
     "CUSTODIAN_B_KEY",
+    "CUT_QUEUE_URL",
     "DIRECTORY_TABLE",
     "FINALIZE_QUEUE_URL",
     "HMAC_KEY",
@@ -153,6 +155,8 @@ def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated
         written.RECONCILE_FAILED,
         written.API_FAILED,
         written.METADATA_DAMAGED,
+        written.CUT_FAILED,
+        written.PAUSED_AUDIO_ARRIVED,
     }
     alarms = resources(translated, "AWS::CloudWatch::Alarm").values()
     ours = [alarm for alarm in alarms if alarm["Namespace"] == written.NAMESPACE]
@@ -177,7 +181,9 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
     [
         pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "FinalizeDeadLetters", id="a call given up"),
         pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ReconcileDeadLetters", id="a run given up"),
+        pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "CutDeadLetters", id="a cut given up"),
         pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "FinalizeQueue", id="calls waiting"),
+        pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "CutQueue", id="cuts waiting"),
         pytest.param("AWS/Lambda", "Errors", "FinalizeRecordingFunction", id="finaliser fails"),
         pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),
         pytest.param("AWS/Lambda", "Errors", "ApiFunction", id="API fails"),
@@ -185,6 +191,8 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("Dualtone", "ApiFailed", "dualtone", id="a request fails"),
         pytest.param("Dualtone", "MetadataDamaged", "dualtone", id="metadata is damaged"),
         pytest.param("Dualtone", "RecordingDamaged", "dualtone", id="a recording is damaged"),
+        pytest.param("Dualtone", "CutFailed", "dualtone", id="a cut fails"),
+        pytest.param("Dualtone", "PausedAudioArrived", "dualtone", id="paused audio came up"),
         pytest.param("Dualtone", "FinalizeFailed", "dualtone", id="calls fail again and again"),
         pytest.param("Dualtone", "ReconcileFailed", "dualtone", id="an attempt stays unreconciled"),
     ],

@@ -34,12 +34,23 @@ ADMINISTRATION = {
 }
 """What administration may hold at most: nothing here reads, makes or passes on what a key protects."""
 
-API, FINALISER, RECONCILER, VAULT_ACCESS = (
+API, CUT, FINALISER, RECONCILER, VAULT_ACCESS = (
     f'{{"Fn::GetAtt": ["{role}", "Arn"]}}'
-    for role in ("ApiRole", "FinalizeRecordingRole", "ReconcileRecordingsRole", "VaultAccessRole")
+    for role in (
+        "ApiRole",
+        "CutPausedSpansRole",
+        "FinalizeRecordingRole",
+        "ReconcileRecordingsRole",
+        "VaultAccessRole",
+    )
 )
 
 KEYS: dict[str, tuple[str, str, dict[str, set[str]]]] = {
+    "CertificateKey": (
+        "ECC_NIST_P256",
+        "SIGN_VERIFY",
+        {"kms:GetPublicKey": {API}, "kms:Sign": {CUT, FINALISER}},
+    ),
     "CustodianAKey": (
         "SYMMETRIC_DEFAULT",
         "ENCRYPT_DECRYPT",
@@ -177,6 +188,7 @@ def test_one_account_mode_says_that_it_is_for_development(template: Json) -> Non
         ("IngestKey", "FinaliserUnwrapsCallKeys", "StringEquals", "kms:EncryptionAlgorithm", "RSAES_OAEP_SHA_256"),
         ("SigningKey", "FunctionsSignDigests", "StringEquals", "kms:SigningAlgorithm", "ECDSA_SHA_256"),
         ("SigningKey", "FunctionsSignDigests", "StringEquals", "kms:MessageType", "DIGEST"),
+        ("CertificateKey", "FunctionsSignDigests", "StringEquals", "kms:MessageType", "DIGEST"),
         ("HmacKey", "FinaliserAndApiMakeTokens", "StringEquals", "kms:MacAlgorithm", "HMAC_SHA_256"),
         ("MetadataKey", "FinaliserAndApiUnwrapThem", "StringEquals", "kms:EncryptionContext:purpose", "metadata"),
         ("MetadataKey", "FinaliserMakesMonthlyKeys", "Null", "kms:EncryptionContext:tenant", "false"),
@@ -202,4 +214,4 @@ def test_no_role_reaches_the_table_of_vault_keys(template: Json) -> None:
     assert "KeysTable" not in str([role.get("Policies") for role in roles.values()])
     policy = template["Resources"]["KeysTable"]["Properties"]["ResourcePolicy"]["PolicyDocument"]
     readers = [principals(one) for one in statements(policy, "Allow") if matches(one, "dynamodb:GetItem")]
-    assert readers == [{API}]
+    assert readers == [{API, CUT}]

@@ -40,6 +40,9 @@ def test_no_permission_is_a_wildcard(template: Json) -> None:
         pytest.param("ApiRole", "dynamodb:DeleteItem", id="the API deletes no item"),
         pytest.param("ApiRole", "dynamodb:Scan", id="the API scans nothing"),
         pytest.param("FinalizeRecordingRole", "s3:DeleteObjectVersion", id="the finaliser removes no version"),
+        pytest.param("CutPausedSpansRole", "s3:DeleteObject", id="the cut deletes no upload"),
+        pytest.param("CutPausedSpansRole", "s3:GetObjectVersion", id="the cut reads no recording"),
+        pytest.param("CutPausedSpansRole", "dynamodb:DeleteItem", id="the cut deletes no item"),
         pytest.param("ReconcileRecordingsRole", "s3:PutObject", id="the reconciler makes no recording"),
         pytest.param("ReconcileRecordingsRole", "dynamodb:PutItem", id="the reconciler adds no item"),
         pytest.param("ReconcileRecordingsRole", "s3:GetObject", id="the reconciler reads no upload"),
@@ -91,7 +94,7 @@ def test_an_agent_stays_below_its_own_prefix(template: Json, action: str, ending
     ("role", "by", "tags"),
     [
         ("AgentRole", ["ApiRole"], ["tenant", "agent"]),
-        ("VaultAccessRole", ["FinalizeRecordingRole", "ApiRole"], ["tenant"]),
+        ("VaultAccessRole", ["FinalizeRecordingRole", "ApiRole", "CutPausedSpansRole"], ["tenant"]),
     ],
 )
 def test_a_role_is_assumed_with_its_tags_or_not_at_all(
@@ -111,7 +114,9 @@ def test_a_role_is_assumed_with_its_tags_or_not_at_all(
     assert properties["MaxSessionDuration"] <= 3600
 
 
-@pytest.mark.parametrize("role", ["ApiRole", "FinalizeRecordingRole", "ReconcileRecordingsRole"])
+@pytest.mark.parametrize(
+    "role", ["ApiRole", "CutPausedSpansRole", "FinalizeRecordingRole", "ReconcileRecordingsRole"]
+)
 def test_a_functions_role_is_for_lambda_alone(template: Json, role: str) -> None:
     """Nobody else becomes it."""
     (trust,) = template["Resources"][role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]

@@ -12,6 +12,7 @@ Json = dict[str, Any]
 
 KEPT = [
     "AuditTable",
+    "CertificateKey",
     "CustodianAKey",
     "CustodianBKey",
     "DirectoryTable",
@@ -60,6 +61,8 @@ def _policy_on(template: Json, name: str) -> Json:
     [
         ("IngestBucket", "s3:GetObject"),
         ("VaultBucket", "s3:GetObject"),
+        ("CutDeadLetters", "sqs:ReceiveMessage"),
+        ("CutQueue", "sqs:SendMessage"),
         ("FinalizeQueue", "sqs:SendMessage"),
         ("FinalizeDeadLetters", "sqs:ReceiveMessage"),
         ("ReconcileDeadLetters", "sqs:ReceiveMessage"),
@@ -84,9 +87,14 @@ def test_uploads_expire_well_after_the_sweeper_has_had_its_turn(template: Json) 
 
 
 def test_an_upload_is_never_replaced(template: Json) -> None:
-    """A put without If-None-Match is denied."""
-    conditions = [one["Condition"] for one in denied(_policy_on(template, "IngestBucket"), "s3:PutObject")]
-    assert any(condition.get("Null") == {"s3:if-none-match": "true"} for condition in conditions)
+    """A put without If-None-Match is denied to all but the cut, which must name the object that it replaces."""
+    policy, cut = _policy_on(template, "IngestBucket"), {"Fn::GetAtt": ["CutPausedSpansRole", "Arn"]}
+    (everyone,) = [one for one in denied(policy, "s3:PutObject") if "Null" in one["Condition"]]
+    assert everyone["Condition"]["Null"] == {"s3:if-none-match": "true"}
+    assert everyone["Condition"]["ArnNotEquals"] == {"aws:PrincipalArn": cut}
+    (excepted,) = [one for one in statements(policy, "Deny") if one["Principal"] == {"AWS": cut}]
+    assert matches(excepted, "s3:PutObject")
+    assert excepted["Condition"]["Null"] == {"s3:if-match": "true"}
 
 
 def test_a_manifest_starts_the_finaliser(template: Json) -> None:
@@ -179,18 +187,22 @@ def test_nobody_may(template: Json, action: str) -> None:
     assert any("Condition" not in statement for statement in denied(policy, f"dynamodb:{action}"))
 
 
-def test_a_vault_key_is_put_by_the_commit_alone(template: Json) -> None:
-    """Puts are denied to all but the finaliser, and to it outside a transaction."""
+def test_a_vault_key_is_put_by_the_commit_and_replaced_by_the_cut_alone(template: Json) -> None:
+    """Puts are denied to all but these two, and to them outside a transaction."""
     policy = template["Resources"]["KeysTable"]["Properties"]["ResourcePolicy"]["PolicyDocument"]
-    finaliser = {"Fn::GetAtt": ["FinalizeRecordingRole", "Arn"]}
+    finaliser, cut = ({"Fn::GetAtt": [role, "Arn"]} for role in ("FinalizeRecordingRole", "CutPausedSpansRole"))
     conditions = [statement["Condition"] for statement in denied(policy, "dynamodb:PutItem")]
-    assert {"ArnNotEquals": {"aws:PrincipalArn": finaliser}} in conditions
+    assert {"ArnNotEquals": {"aws:PrincipalArn": [finaliser, cut]}} in conditions
     assert {"StringNotEquals": {"dynamodb:EnclosingOperation": "TransactWriteItems"}} in conditions
     puts = [one for one in statements(policy, "Allow") if matches(one, "dynamodb:PutItem")]
-    assert [one["Principal"] for one in puts] == [{"AWS": finaliser}]
+    assert [one["Principal"] for one in puts] == [{"AWS": finaliser}, {"AWS": cut}]
+    within = {"StringEquals": {"dynamodb:EnclosingOperation": "TransactWriteItems"}}
+    assert [one["Condition"] for one in puts] == [within, within]
 
 
-@pytest.mark.parametrize("name", ["FinalizeDeadLetters", "FinalizeQueue", "ReconcileDeadLetters"])
+@pytest.mark.parametrize(
+    "name", ["CutDeadLetters", "CutQueue", "FinalizeDeadLetters", "FinalizeQueue", "ReconcileDeadLetters"]
+)
 def test_a_queue_is_encrypted(template: Json, name: str) -> None:
     """By SQS's own key: messages name objects and hold no content."""
     assert template["Resources"][name]["Properties"]["SqsManagedSseEnabled"] is True

@@ -21,6 +21,8 @@ FINALIZE_FAILED: Final = "FinalizeFailed"
 RECONCILE_FAILED: Final = "ReconcileFailed"
 API_FAILED: Final = "ApiFailed"
 METADATA_DAMAGED: Final = "MetadataDamaged"
+CUT_FAILED: Final = "CutFailed"
+PAUSED_AUDIO_ARRIVED: Final = "PausedAudioArrived"
 
 _MOST_DAMAGE: Final = 20
 

@@ -21,9 +21,11 @@ class Settings(BaseSettings):
         custodian_b_key: ARN of custodian B's key.
         ingest_key: ARN of the RSA-4096 key to which call keys are wrapped.
         signing_key: ARN of the P-256 key that signs recordings, receipts and ingest keys.
+        certificate_key: ARN of the P-256 key that signs the certificates of gaps.
         metadata_key: ARN of the key under which the months' metadata keys are wrapped.
         hmac_key: ARN of the key of the search tokens.
         finalize_queue_url: Where manifests are announced.
+        cut_queue_url: Where calls are named of which a paused span was kept.
         user_pool_id: Where people sign in.
         agent_role_arn: What agents' credentials are made from.
         vault_access_role_arn: What sessions at the custodians are made from.
@@ -44,9 +46,11 @@ class Settings(BaseSettings):
     custodian_b_key: str
     ingest_key: str
     signing_key: str
+    certificate_key: str
     metadata_key: str
     hmac_key: str
     finalize_queue_url: str
+    cut_queue_url: str
     user_pool_id: str
     agent_role_arn: str
     vault_access_role_arn: str
