@@ -100,6 +100,11 @@ def parse(data: bytes) -> CallSession:
     value = canonical.decode(data)
     if not isinstance(value, dict):
         raise MalformedInput("a session record is a JSON object")
+    return from_facts(value)
+
+
+def from_facts(value: Mapping[str, Any]) -> CallSession:
+    """Reads the facts of a SESSION record that are objects already, as the agent has them."""
     sessions = _objects(value.get("sessions"))
     return CallSession(
         sip_call_id=_text(value.get("sip_call_id")),

@@ -1,0 +1,136 @@
+"""Match tokens: what a call is known by, and that it is known by nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualtone.domain import call_match
+from dualtone.domain.call_match import MOST_TOKENS, MatchKind, of_session, seal, token, unseal
+from dualtone.domain.errors import IntegrityError, MalformedInput
+from dualtone.domain.ids import CallId, TenantId
+from tests.call_samples import CALL, CALLER, SIP_CALL_ID, TENANT, session
+
+KEY = bytes(range(32))
+NONCE = b"n" * 12
+
+
+def facts(**extensions: str) -> dict[str, Any]:
+    return session() | {"extensions": extensions}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("dialog", SIP_CALL_ID),
+        ("call_id", "cs-1@pbx.invalid"),
+        ("extension", CALLER),
+        ("extension", "tel:+44 (20) 7946-0123"),
+        ("extension", f"sip:{CALLER}@elsewhere.invalid;user=phone"),
+    ],
+)
+def test_a_call_is_found_by_what_metadata_says(kind: str, value: str) -> None:
+    """Whatever the spelling, the token is one of the session's."""
+    assert token(KEY, kind, value) in of_session(KEY, facts())
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor", "kind", "value"),
+    [
+        ("Oracle's UCID", {"ucid": "00FA080018803B69810C6D;encoding=hex"}, "ucid", "0018803B69810C6D"),
+        ("the same, lower case", {"ucid": "00FA080018803B69810C6D"}, "ucid", "0018803b69810c6d"),
+        ("the same as a switch prints it", {"ucid": "0018803B69810C6D"}, "ucid", "00024328271770065005"),
+        ("Avaya's UUI", {"User-to-User": "04FA080018803B69810C6D;encoding=hex"}, "ucid", "0018803B69810C6D"),
+        ("AudioCodes", {"X-audc-call-id": "4dbdf6d80000"}, "call_id", "4DBDF6D80000"),
+        ("a header that the SBC copies", {"header:Call-ID": "a@b, c@d"}, "call_id", "c@d"),
+        ("BroadWorks", {"callID": "callhalf-828525:0"}, "call_id", "callhalf-828525:0"),
+        ("Session-ID, ours", {"Session-ID": "ab30317f1a784dc4;remote=47755a9de7794ba3"}, "call_id", "ab30317f1a784dc4"),
+        (
+            "Session-ID, theirs",
+            {"Session-ID": "ab30317f1a784dc4;remote=47755a9de7794ba3"},
+            "call_id",
+            "47755A9DE7794BA3",
+        ),
+        ("Cisco NBR", {"X-Cisco-Recording-Participant": "sip:2001@cucm.invalid;mediaindex=0"}, "extension", "2001"),
+        ("any vendor's value", {"extTrackingID": "B7/x="}, "external_id", "B7/x="),
+    ],
+)
+def test_vendors_names(name: str, vendor: dict[str, str], kind: str, value: str) -> None:
+    """Names that real switches give a call."""
+    assert token(KEY, kind, value) in of_session(KEY, facts(**vendor)), name
+
+
+def test_a_vendors_value_of_a_party_counts() -> None:
+    """Values under a participant are found too."""
+    said = session()
+    said["participants"][0]["extensions"] = {"agentId": "agent-77"}
+    assert token(KEY, "external_id", "agent-77") in of_session(KEY, said)
+
+
+def test_tokens_tell_nothing() -> None:
+    """Another tenant, another kind, another value: another token, of the one form."""
+    mine = token(KEY, MatchKind.CALL_ID, "x@y")
+    assert call_match.TOKEN.fullmatch(mine)
+    assert mine != token(bytes(32), MatchKind.CALL_ID, "x@y")
+    assert mine != token(KEY, MatchKind.EXTERNAL_ID, "x@y")
+    assert mine != token(KEY, MatchKind.CALL_ID, "X@y")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("call_id", " "),
+        ("call_id", "a\nb"),
+        ("extension", "anonymous"),
+        ("ucid", "12"),
+        ("number", "1"),
+        ("ucid", "x" * 2000),
+    ],
+)
+def test_what_names_no_call_is_refused(kind: str, value: str) -> None:
+    """The message never repeats the value."""
+    with pytest.raises(MalformedInput) as refusal:
+        token(KEY, kind, value)
+    assert refusal.value.http_status == 422
+    assert value.strip()[:40] not in str(refusal.value) or len(value.strip()) < 3
+
+
+def test_too_many_names_lose_the_least_telling() -> None:
+    """64 tokens at most, the Call-ID among them."""
+    found = of_session(KEY, facts(**{f"value{index}": f"v-{index}" for index in range(200)}))
+    assert len(found) == MOST_TOKENS
+    assert token(KEY, "call_id", "cs-1@pbx.invalid") in found
+
+
+@given(st.dictionaries(st.text(), st.none() | st.text() | st.lists(st.dictionaries(st.text(), st.text()))))
+def test_odd_facts_are_no_error(odd: dict[str, Any]) -> None:
+    """A call is never refused for its metadata, half a surrogate included."""
+    assert len(of_session(KEY, {**odd, "sip_call_id": "\ud800", "extensions": {"a": "\udfff"}})) <= MOST_TOKENS
+
+
+def test_parties_open_for_their_call_only() -> None:
+    """Tenant and call are part of the seal."""
+    sealed = seal(KEY, TENANT, CALL, facts(), NONCE)
+    assert CALLER.encode() not in sealed
+    assert unseal(KEY, TENANT, CALL, sealed)[0] == {
+        "role": "caller",
+        "aor": f"sip:{CALLER}@pbx.invalid",
+        "name": "Alice Example",
+    }
+    for tenant, call, data in [
+        (TenantId("other"), CALL, sealed),
+        (TENANT, CallId("01JD00000000000000000CA111"), sealed),
+        (TENANT, CALL, sealed[:-1] + bytes([sealed[-1] ^ 1])),
+        (TENANT, CALL, b""),
+    ]:
+        with pytest.raises(IntegrityError):
+            unseal(KEY, tenant, call, data)
+
+
+def test_a_key_of_another_size_is_a_fault_of_ours() -> None:
+    """Not of the caller."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        token(b"short", "call_id", "a")
