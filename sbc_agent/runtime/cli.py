@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import socket
 import sys
 import traceback
@@ -110,6 +111,7 @@ def _call(options: argparse.Namespace) -> int:
         loop=options.loop,
         calls=options.calls,
         parallel=options.parallel,
+        ucid=options.ucid,
         json=options.json,
     )
     return DONE if asyncio.run(load_call.run(plan, _print)) else FAILED
@@ -182,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "--duration", type=_seconds, metavar="S", help="length in seconds, cut to 20 ms (default: the longer WAV)"
     )
     call.add_argument("--loop", action="store_true", help="repeat a WAV that is shorter than the call")
+    call.add_argument("--ucid", type=_hexadecimal, metavar="HEX", help="universal call id of the recorded call")
     call.add_argument("--calls", type=_count, default=1, metavar="N", help="how many calls (default: 1)")
     call.add_argument("--parallel", type=_count, default=1, metavar="M", help="how many at once (default: 1)")
     call.add_argument("--json", action="store_true", help="print results as JSON")
@@ -244,6 +247,12 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 100_000):  # noqa: PLR2004 - enough for any load test
         _refuse(f"{text!r}: write a whole number from 1 to 100000")
     return int(text)
+
+
+def _hexadecimal(text: str) -> str:
+    if not re.fullmatch("[0-9A-Fa-f]{16,64}", text):
+        _refuse(f"{text!r}: write 16 to 64 hexadecimal digits")
+    return text.upper()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class CallPlan:
     loop: bool = False
     calls: int = 1
     parallel: int = 1
+    ucid: str | None = None
     json: bool = False
 
 
@@ -62,7 +63,7 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
         say(encoding.dumps({"ok": True, **result.to_json()}) if plan.json else _sentence(result))
 
     await test_call.place_many(
-        plan.calls, plan.parallel, lambda: test_call.place(plan.target, plan.transport, sides), done
+        plan.calls, plan.parallel, lambda: test_call.place(plan.target, plan.transport, sides, ucid=plan.ucid), done
     )
     if plan.calls > 1:
         total: dict[str, Any] = {

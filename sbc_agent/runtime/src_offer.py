@@ -48,7 +48,15 @@ def address_of_record(text: str, host: str) -> str:
     return f"sip:{text}" if "@" in text else f"sip:{text}@{host}"
 
 
-def body(parties: Sequence[Party], *, address: str, session_id: str, sip_session_id: str, now_iso: str) -> bytes:
+def body(
+    parties: Sequence[Party],
+    *,
+    address: str,
+    session_id: str,
+    sip_session_id: str,
+    now_iso: str,
+    ucid: str | None = None,
+) -> bytes:
     """The multipart body of the INVITE: session description, then metadata.
 
     Args:
@@ -57,6 +65,7 @@ def body(parties: Sequence[Party], *, address: str, session_id: str, sip_session
         session_id: Id of the communication session, base64 of a UUID.
         sip_session_id: RFC 7989 session identifier, ``hex;remote=hex``.
         now_iso: The time of association, RFC 3339.
+        ucid: Universal call id in hexadecimal, as a switch gives it; None for none.
 
     Returns:
         The body; its Content-Type is :data:`CONTENT_TYPE`.
@@ -66,7 +75,7 @@ def body(parties: Sequence[Party], *, address: str, session_id: str, sip_session
         (
             # REQ: RFC 7866 section 9.1: the metadata's disposition is recording-session.
             "Content-Type: application/rs-metadata+xml\r\nContent-Disposition: recording-session",
-            metadata(parties, session_id=session_id, sip_session_id=sip_session_id, now_iso=now_iso),
+            metadata(parties, session_id=session_id, sip_session_id=sip_session_id, now_iso=now_iso, ucid=ucid),
         ),
     )
     pieces = [f"--{BOUNDARY}\r\n{headers}\r\n\r\n{content}\r\n" for headers, content in parts]
@@ -87,7 +96,9 @@ def session_description(parties: Sequence[Party], address: str) -> str:
     return "\r\n".join([*lines, ""])
 
 
-def metadata(parties: Sequence[Party], *, session_id: str, sip_session_id: str, now_iso: str) -> str:
+def metadata(
+    parties: Sequence[Party], *, session_id: str, sip_session_id: str, now_iso: str, ucid: str | None = None
+) -> str:
     """The metadata, in the order of the schema (RFC 7865 section 10); each party receives what the others send."""
     session = quoteattr(session_id)
     associated = f"<associate-time>{escape(now_iso)}</associate-time>"
@@ -95,7 +106,7 @@ def metadata(parties: Sequence[Party], *, session_id: str, sip_session_id: str, 
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<recording xmlns="{_METADATA_NAMESPACE}" xmlns:apkt="{_ORACLE_NAMESPACE}">',
         "  <datamode>complete</datamode>",
-        f"  <session session_id={session}><sipSessionID>{escape(sip_session_id)}</sipSessionID></session>",
+        f"  <session session_id={session}><sipSessionID>{escape(sip_session_id)}</sipSessionID>{_ucid(ucid)}</session>",
     ]
     for party in parties:
         lines += [
@@ -121,6 +132,12 @@ def metadata(parties: Sequence[Party], *, session_id: str, sip_session_id: str, 
         lines += [f"    <recv>{escape(other.stream_id)}</recv>" for other in parties if other is not party]
         lines.append("  </participantstreamassoc>")
     return "\r\n".join([*lines, "</recording>", ""])
+
+
+def _ucid(ucid: str | None) -> str:
+    if ucid is None:
+        return ""
+    return f"<apkt:extensiondata><apkt:ucid>{escape(ucid)};encoding=hex</apkt:ucid></apkt:extensiondata>"
 
 
 def _calling(party: Party) -> str:

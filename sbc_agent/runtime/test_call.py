@@ -101,13 +101,16 @@ class CallResult:
         return asdict(self)
 
 
-async def place(target: Endpoint, transport: Transport, sides: Sequence[Side]) -> CallResult:
+async def place(
+    target: Endpoint, transport: Transport, sides: Sequence[Side], *, ucid: str | None = None
+) -> CallResult:
     """Places one call and waits for its end.
 
     Args:
         target: The recorder; its host may be a name.
         transport: ``udp`` or ``tcp``, for SIP.
         sides: Who speaks; all for the same number of samples.
+        ucid: Universal call id of the recorded call, in hexadecimal; None for none.
 
     Returns:
         What was sent and how it was answered.
@@ -133,7 +136,9 @@ async def place(target: Endpoint, transport: Transport, sides: Sequence[Side]) -
             for index, (side, channel) in enumerate(zip(sides, media, strict=True))
         ]
         sip_session_id = f"{secrets.token_hex(_UUID_BYTES)};remote={secrets.token_hex(_UUID_BYTES)}"
-        offer = src_offer.body(parties, address=host, session_id=_uuid(), sip_session_id=sip_session_id, now_iso=_now())
+        offer = src_offer.body(
+            parties, address=host, session_id=_uuid(), sip_session_id=sip_session_id, now_iso=_now(), ucid=ucid
+        )
         call_id = f"{secrets.token_hex(_UUID_BYTES)}@{host}"
         link = await SrcLink.open(target, transport, host, call_id=call_id, offer=offer)
         try:

@@ -100,7 +100,11 @@ def test_the_invite_is_a_recording_session_with_two_labelled_streams_and_metadat
 def test_the_metadata_reads_back_as_it_was_meant() -> None:
     """Names with XML's own characters, roles, and who sends which stream survive a real parser."""
     text = src_offer.metadata(
-        PARTIES, session_id="c2Vzc2lvbg==", sip_session_id="a;remote=b", now_iso="2026-01-01T00:00:00Z"
+        PARTIES,
+        session_id="c2Vzc2lvbg==",
+        sip_session_id="a;remote=b",
+        now_iso="2026-01-01T00:00:00Z",
+        ucid="00FA080018803B69810C6D",
     )
     found = metadata.parse(text.encode())
     assert [(person.aor, person.name, person.role) for person in found.participants] == [
@@ -110,6 +114,7 @@ def test_the_metadata_reads_back_as_it_was_meant() -> None:
     assert found.sends == {"cGFydHkx": ("c3RyZWFtMQ==",), "cGFydHky": ("c3RyZWFtMg==",)}
     assert {stream.stream_id: stream.label for stream in found.streams} == {"c3RyZWFtMQ==": "1", "c3RyZWFtMg==": "2"}
     assert found.sessions[0].sip_session_id == "a;remote=b"
+    assert found.extensions["ucid"] == "00FA080018803B69810C6D;encoding=hex"
     assert not found.flags
 
 
