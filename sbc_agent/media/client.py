@@ -19,7 +19,17 @@ from typing import Any, Final, Literal, Protocol
 from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media import messages
 from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.messages import MAX_MESSAGE_BYTES, Command, Event, MediaSettings, Ready, Stats, StreamSpec
+from sbc_agent.media.messages import (
+    MAX_MESSAGE_BYTES,
+    Command,
+    Event,
+    MediaSettings,
+    Pause,
+    Ready,
+    Resume,
+    Stats,
+    StreamSpec,
+)
 
 _SOCKET_BUFFER_BYTES: Final = 4 << 20
 _RECEIVE_AT_ONCE: Final = 256
@@ -58,6 +68,21 @@ class MediaPort(Protocol):
         self, call: str, at_us: int, reason: Literal["bye", "shutdown", "error"], flags: Sequence[str] = ()
     ) -> None:
         """A call's dialog is over."""
+
+    def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """The dialog of a call of an earlier run lives: it goes on under a new key."""
+
+    def recover(self) -> None:
+        """All calls that live are adopted: every other leftover of earlier runs is closed."""
+
+    def pause(self, pause: Pause) -> None:
+        """A call must be silent; ``PauseApplied`` answers."""
+
+    def resume(self, resume: Resume) -> None:
+        """A cause for silence is over; ``PauseApplied`` answers."""
+
+    def use_ingest_key(self, key_arn: str, public_key_der: bytes) -> None:
+        """The tenant has another ingest key: for calls and key epochs that begin from now on."""
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """Calls ``listener`` with every event from now on, in the event loop."""
@@ -191,6 +216,26 @@ class MediaClient:
     ) -> None:
         """A call's dialog is over."""
         self.send(messages.End(call=call, at_us=at_us, reason=reason, flags=tuple(flags)))
+
+    def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        """The dialog of a call of an earlier run lives: it goes on under a new key."""
+        self.send(messages.Adopt(call=call, at_us=at_us, streams=tuple(streams)))
+
+    def recover(self) -> None:
+        """All calls that live are adopted: every other leftover of earlier runs is closed."""
+        self.send(messages.Recover())
+
+    def pause(self, pause: Pause) -> None:
+        """A call must be silent; ``PauseApplied`` answers."""
+        self.send(pause)
+
+    def resume(self, resume: Resume) -> None:
+        """A cause for silence is over; ``PauseApplied`` answers."""
+        self.send(resume)
+
+    def use_ingest_key(self, key_arn: str, public_key_der: bytes) -> None:
+        """The tenant has another ingest key: for calls and key epochs that begin from now on."""
+        self.send(messages.UseIngestKey(key_arn=key_arn, public_key_der=public_key_der))
 
     def drain(self, *, flush: bool = False) -> None:
         """Asks the process to finish all calls and to exit; ``flush`` does not wait for the hold-back."""

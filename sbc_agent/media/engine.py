@@ -136,6 +136,8 @@ class Engine:
         if isinstance(command, messages.Begin):
             self._begin(command)
             return
+        if isinstance(command, messages.UseIngestKey | messages.Recover):
+            return
         recording = self._recordings.get(command.call)
         # SIP messages may still be heard while the ring runs empty; all else comes too late then.
         may_be_over = isinstance(command, messages.Signalling | messages.Session)
@@ -149,7 +151,7 @@ class Engine:
             self._append(recording, RecordType.SIGNALLING, plaintext, moment.now_us, command.at_us)
         elif isinstance(command, messages.Session):
             self._append_session(recording, command, moment.now_us)
-        else:
+        elif isinstance(command, messages.End):
             self._end(recording, command.at_us, command.reason, command.flags, moment)
 
     def tick(self, moment: Moment) -> None:

@@ -16,6 +16,11 @@ from dualtone.domain.errors import MalformedInput
 MAX_MESSAGE_BYTES: Final = 1 << 20
 
 Call = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+CommandId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Cause = Literal["payment", "manual", "hold", "consent", "dtmf"]
+Origin = Literal["cloud", "lan"]
+OnExpiry = Literal["silent", "resume"]
+Who = Annotated[str, Field(max_length=256)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 TimeUs = Annotated[int, Field(ge=0, lt=1 << 53)]
 
@@ -138,6 +143,78 @@ class End(_Message):
     flags: tuple[str, ...] = ()
 
 
+class Adopt(_Message):
+    """Goes on with a call of an earlier run: its dialog lives, its streams are the full list as they are now.
+
+    The next key epoch begins; causes for silence, numbers of commands and leases are those that the earlier run noted.
+    """
+
+    cmd: Literal["adopt"] = "adopt"
+    call: Call
+    at_us: TimeUs
+    streams: tuple[StreamSpec, ...]
+
+
+class Recover(_Message):
+    """Closes every call of earlier runs that was not adopted; before this, none is touched."""
+
+    cmd: Literal["recover"] = "recover"
+
+
+class Pause(_Message):
+    """Nothing that arrived from ``from_us`` on is kept, until the cause ends.
+
+    Attributes:
+        call: The call.
+        at_us: When the command was received.
+        from_us: Where the silence begins, margin for clocks included; it may lie before ``at_us``, or after it.
+        cause: Why; a call is silent while the set of its causes is not empty.
+        origin: Who counts the command.
+        number: Its number among the origin's commands for this call: what is not above the last one is superseded.
+        command: Its id.
+        by: Who asked for it; an opaque id.
+        effective_at_us: The moment that was asked for, without margin.
+        until_us: The end, where it is known already.
+        lease_us: How long it holds without being renewed.
+        on_expiry: What a lease that runs out does: the call stays silent and an alarm is raised, or it is heard again.
+    """
+
+    cmd: Literal["pause"] = "pause"
+    call: Call
+    at_us: TimeUs
+    from_us: TimeUs
+    cause: Cause
+    origin: Origin
+    number: Annotated[int, Field(ge=0)]
+    command: CommandId
+    by: Who
+    effective_at_us: TimeUs
+    until_us: TimeUs | None = None
+    lease_us: Annotated[int, Field(ge=0, lt=1 << 53)]
+    on_expiry: OnExpiry = "silent"
+
+
+class Resume(_Message):
+    """A cause for silence is over, from the moment in which this is carried out; it is never back-dated."""
+
+    cmd: Literal["resume"] = "resume"
+    call: Call
+    at_us: TimeUs
+    cause: Cause
+    origin: Origin
+    number: Annotated[int, Field(ge=0)]
+    command: CommandId
+    by: Who
+
+
+class UseIngestKey(_Message):
+    """What call keys are wrapped to in calls and key epochs that begin from now on."""
+
+    cmd: Literal["ingest_key"] = "ingest_key"
+    key_arn: str
+    public_key_der: bytes
+
+
 class AskStats(_Message):
     """Asks for one ``Stats`` event."""
 
@@ -183,13 +260,99 @@ class PortFree(_Message):
     port: Port
 
 
+class Adopted(_Message):
+    """A call of an earlier run goes on under a new key."""
+
+    event: Literal["adopted"] = "adopted"
+    call: Call
+    epoch: int
+
+
+class SilentFrom(_Message):
+    """Where a stream falls silent: RTP timestamp of the first packet that is not kept, and its (expected) arrival.
+
+    ``rtp_timestamp`` is null where no packet has told it.
+    """
+
+    stream: Annotated[int, Field(ge=0, le=0xFFFF)]
+    rtp_timestamp: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] | None
+    at_us: TimeUs
+
+
+class PauseApplied(_Message):
+    """A pause or resume was carried out, and would survive the end of the process.
+
+    Attributes:
+        call: The call.
+        command: The command's id.
+        origin: Who counts it.
+        number: Its number.
+        action: What was asked for.
+        cause: Of the command.
+        outcome: ``acknowledged``: nothing of the span had left the ring. ``too_late``: something had; ``CutDone``
+            follows. ``superseded``: its number was not above the last one, nothing changed. ``unknown``: the call is
+            neither in the rings nor in the spool.
+        from_us: Where the silence begins (pause), or where the call is heard again if no cause is left (resume).
+        at_us: When it was carried out.
+        left_until_us: Latest arrival that had left the ring by then; 0 for none.
+        silent_from: The beginning of the silence in each stream.
+        causes: The call's causes afterwards, sorted.
+    """
+
+    event: Literal["pause_applied"] = "pause_applied"
+    call: Call
+    command: CommandId
+    origin: Origin
+    number: int
+    action: Literal["pause", "resume"]
+    cause: Cause
+    outcome: Literal["acknowledged", "too_late", "superseded", "unknown"]
+    from_us: TimeUs
+    at_us: TimeUs
+    left_until_us: TimeUs = 0
+    silent_from: tuple[SilentFrom, ...] = ()
+    causes: tuple[Cause, ...] = ()
+
+
+class CutDone(_Message):
+    """What had left the ring of a span is gone from the spool.
+
+    ``parts`` names the files that were rewritten, or may hold the span in copies that were sent before.
+    """
+
+    event: Literal["cut_done"] = "cut_done"
+    call: Call
+    command: CommandId
+    from_us: TimeUs
+    to_us: TimeUs
+    parts: tuple[str, ...]
+
+
+class LeaseExpired(_Message):
+    """A cause was not renewed in time: the call stays silent (``silent``), or the cause has ended (``resume``)."""
+
+    event: Literal["lease_expired"] = "lease_expired"
+    call: Call
+    cause: Cause
+    on_expiry: OnExpiry
+    at_us: TimeUs
+
+
+class SpoolRecovered(_Message):
+    """The spool takes a call's data again, after an alarm ``spool_write``; nothing of the call waits in memory."""
+
+    event: Literal["spool_recovered"] = "spool_recovered"
+    call: Call
+
+
 class Alarm(_Message):
     """Something needs a person.
 
     ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``records_lost`` (more of
     them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
-    the call's state), ``memory_unlocked``, ``core_dumps``, ``recovered`` (a call of an earlier run was closed),
-    ``unrecoverable`` (a leftover that no key opens).
+    the call's state), ``memory_unlocked`` (rings may be swapped out), ``core_dumps`` (the system does not forbid them),
+    ``lease_expired`` (a call stays silent), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
+    leftover that no key opens).
     """
 
     event: Literal["alarm"] = "alarm"
@@ -221,8 +384,22 @@ class Stats(_Message):
     clock_steps: int
 
 
-Command = Begin | Streams | Signalling | Session | End | AskStats | Drain
-Event = Ready | PartClosed | Finished | PortFree | Alarm | Stats
+Command = (
+    Begin | Streams | Signalling | Session | End | Adopt | Recover | Pause | Resume | UseIngestKey | AskStats | Drain
+)
+Event = (
+    Ready
+    | PartClosed
+    | Finished
+    | PortFree
+    | Adopted
+    | PauseApplied
+    | CutDone
+    | LeaseExpired
+    | SpoolRecovered
+    | Alarm
+    | Stats
+)
 
 _COMMAND: Final[TypeAdapter[Command]] = TypeAdapter(Annotated[Command, Field(discriminator="cmd")])
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.messages import Event, PortFree, StreamSpec
+from sbc_agent.media.messages import Event, Pause, PortFree, Resume, StreamSpec
 
 
 @dataclass
@@ -19,6 +19,8 @@ class RecordedCall:
     signalling: list[tuple[int, int, bytes]] = field(default_factory=list)
     sessions: list[Mapping[str, Any]] = field(default_factory=list)
     ended: tuple[int, str, tuple[str, ...]] | None = None
+    adopted: bool = False
+    pauses: list[Pause | Resume] = field(default_factory=list)
 
 
 class MemoryMedia:
@@ -32,6 +34,8 @@ class MemoryMedia:
         self.calls: dict[str, RecordedCall] = {}
         self.gone = False
         self.refuses_sessions = False
+        self.has_recovered = False
+        self.ingest_keys: list[tuple[str, bytes]] = []
         self._listeners: list[Callable[[Event], None]] = []
 
     @property
@@ -58,18 +62,48 @@ class MemoryMedia:
     ) -> None:
         self._check(call).ended = (at_us, reason, tuple(flags))
 
+    def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        self._check(call, new=True)
+        assert not self.has_recovered, "what is adopted comes before the rest is closed"
+        self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))], adopted=True)
+
+    def recover(self) -> None:
+        self._check_runs()
+        self.has_recovered = True
+
+    def pause(self, pause: Pause) -> None:
+        self._check_runs()
+        if pause.call in self.calls:
+            self.calls[pause.call].pauses.append(pause)
+
+    def resume(self, resume: Resume) -> None:
+        self._check_runs()
+        if resume.call in self.calls:
+            self.calls[resume.call].pauses.append(resume)
+
+    def use_ingest_key(self, key_arn: str, public_key_der: bytes) -> None:
+        self._check_runs()
+        self.ingest_keys.append((key_arn, public_key_der))
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)
+
+    def tell(self, event: Event) -> None:
+        """The media process tells of something."""
+        for listener in self._listeners:
+            listener(event)
 
     def free(self, *ports: int) -> None:
         """The media process lets go of ports."""
         for port in ports:
-            for listener in self._listeners:
-                listener(PortFree(port=port))
+            self.tell(PortFree(port=port))
 
-    def _check(self, call: str, *, new: bool = False) -> RecordedCall:
+    def _check_runs(self) -> None:
         if self.gone:
             raise Unavailable("the media process has ended")
+
+    def _check(self, call: str, *, new: bool = False) -> RecordedCall:
+        self._check_runs()
         assert (call in self.calls) is not new, "begin comes first and once"
         found = self.calls.get(call, RecordedCall(0, []))
         assert found.ended is None, "nothing comes after end"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.messages import Event, StreamSpec
+from sbc_agent.media.messages import Event, Pause, Resume, StreamSpec
 from sbc_agent.runtime import cli, load_call, test_call
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.logs import Log
@@ -83,6 +83,21 @@ class NotingMedia:
 
     def end(self, call: str, at_us: int, reason: str, flags: Sequence[str] = ()) -> None:
         self.ended.append(reason)
+
+    def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+        pass
+
+    def recover(self) -> None:
+        pass
+
+    def pause(self, pause: Pause) -> None:
+        pass
+
+    def resume(self, resume: Resume) -> None:
+        pass
+
+    def use_ingest_key(self, key_arn: str, public_key_der: bytes) -> None:
+        pass
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         pass

@@ -194,12 +194,63 @@ class StreamEntry:
 
 @checked(config=_STRICT, frozen=True, slots=True)
 class GapEntry:
-    """A span that was left out on purpose: stream, from and to in microseconds of Unix time, and why."""
+    """A span of a stream that was not kept, from and to in microseconds of Unix time, and why.
+
+    ``inactive`` and the causes of pauses were left out on purpose; ``restart`` is a loss while the agent did not run.
+    """
 
     stream: int
     from_us: int
     to_us: int
     cause: str
+
+
+@checked(config=_STRICT, frozen=True, slots=True)
+class SilentEntry:
+    """Where a stream fell silent: RTP timestamp of its first packet that was not kept, and its (expected) arrival.
+
+    The timestamp is None where no packet had told it.
+    """
+
+    stream: int
+    rtp_timestamp: int | None
+    at_us: int
+
+
+@checked(config=_STRICT, frozen=True, slots=True)
+class PauseEntry:
+    """A pause as it was carried out: who silenced the whole call, when, and why.
+
+    Times are microseconds of Unix time by the agent's clock.
+
+    Attributes:
+        cause: ``payment``, ``manual``, ``hold``, ``consent`` or ``dtmf``.
+        from_us: From when on nothing was kept, margin for clocks included.
+        to_us: From when on this pause silenced nothing any more.
+        origin: Who counted the command: ``cloud`` or ``lan``.
+        command: Its id.
+        number: Its number among the origin's commands for this call.
+        by: Who asked for it; an opaque id.
+        effective_at_us: The moment that was asked for.
+        received_at_us: When the agent received it.
+        silent_from: The beginning of the silence in each stream.
+        resumed_by: Who ended it; ``until`` if its end was given with it, ``lease`` if its lease ran out, empty if the
+            call ended first.
+        lease_expired: Whether its lease ran out, whatever followed from that.
+    """
+
+    cause: str
+    from_us: int
+    to_us: int
+    origin: str
+    command: str
+    number: int
+    by: str
+    effective_at_us: int
+    received_at_us: int
+    silent_from: list[SilentEntry]
+    resumed_by: str
+    lease_expired: bool
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
@@ -230,10 +281,11 @@ class Manifest:
         answered_at_us: When the agent answered, microseconds of Unix time by its clock.
         ended_at_us: When the dialog ended, by the same clock.
         end_reason: ``bye``, ``shutdown``, or ``error``.
-        gaps: Spans left out on purpose.
+        gaps: Spans that were not kept, by stream.
         statistics: The ring's counters.
         flags: What a reader should know, for example ``metadata_malformed``.
         version: Of the agent's software.
+        pauses: Pauses in the order in which they were carried out.
     """
 
     tenant: str
@@ -250,6 +302,7 @@ class Manifest:
     statistics: list[StreamStatistics]
     flags: list[str]
     version: str
+    pauses: list[PauseEntry] = field(default_factory=list)
     format: int = field(default=FORMAT)
 
     def sealed_by(self, signer: Signer) -> bytes:
