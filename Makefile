@@ -20,6 +20,9 @@ RUN := .venv/.run-$(call digest,requirements/pip.txt requirements/run.txt pyproj
 DEV := .venv/.test-$(call digest,requirements/pip.txt requirements/test.txt pyproject.toml)
 SAM := .venv-sam/.sam-$(call digest,requirements/pip.txt requirements/sam.txt)
 CHECKOV := .venv-checkov/.checkov-$(call digest,requirements/pip.txt requirements/checkov.txt)
+MINISTACK := .venv-ministack/.ministack-$(call digest,requirements/pip.txt requirements/ministack.txt)
+LAMBDA_REQUIREMENTS := $(sort $(wildcard functions/*/requirements.txt frontend_api/requirements.txt))
+LAMBDA_WHEELS := .venv-ministack/.wheels-$(call digest,requirements/ministack.txt requirements/run.txt $(LAMBDA_REQUIREMENTS))
 
 # The test environment holds all that the demo needs: where it stands, nothing else is installed.
 ENOUGH_TO_RUN := $(if $(wildcard $(DEV)),$(DEV),$(RUN))
@@ -45,6 +48,13 @@ $(SAM):
 $(CHECKOV):
 	@infra/environments/make_venv.sh .venv-checkov requirements/checkov.txt $@ $(PYTHON)
 
+$(MINISTACK):
+	@infra/environments/make_venv.sh .venv-ministack requirements/ministack.txt $@ $(PYTHON)
+
+# What the functions bring along, as wheels for this machine: the second emulator runs them from zips built of these.
+$(LAMBDA_WHEELS): $(MINISTACK)
+	@infra/environments/lambda_wheels.sh .venv-ministack $@ $(LAMBDA_REQUIREMENTS)
+
 .PHONY: packages
 packages:
 	@infra/environments/debian_packages.sh sipp=sip-tester
@@ -58,11 +68,11 @@ demo: $(ENOUGH_TO_RUN) ## Record, seal, find, play and verify a real call (ONCE=
 # ----------------------------------------------------------------------------------------------------- checks
 
 .PHONY: test
-test: checks packages ## Run every check and test, as CI does
+test: checks packages $(LAMBDA_WHEELS) ## Run every check and test, as CI does
 	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: test-all
-test-all: checks packages sam-build test-pythons fuzz ## Also build for Lambda, try other Pythons, fuzz, run the long tests
+test-all: checks packages $(LAMBDA_WHEELS) sam-build test-pythons fuzz ## Also build for Lambda, try other Pythons, fuzz, run the long tests
 	$(BIN)/python -m pytest -m "long or not long" $(PYTEST)
 
 .PHONY: checks
@@ -143,7 +153,7 @@ definition: $(DEV) ## Write the API's routes into template.yaml and its descript
 
 .PHONY: lock
 lock: $(DEV) ## Pin and hash requirements/*.in anew
-	cd requirements && for name in pip run test sam checkov; do \
+	cd requirements && for name in pip run test sam checkov ministack; do \
 	  CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	    --no-emit-options --output-file=$$name.txt $$name.in || exit 1; \
 	done

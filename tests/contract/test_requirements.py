@@ -19,7 +19,7 @@ def _pins(name: str) -> dict[str, str]:
 
 def test_there_is_a_lock_for_each_environment() -> None:
     """Each .txt has its .in."""
-    assert LOCKS == ["checkov.txt", "pip.txt", "run.txt", "sam.txt", "test.txt"]
+    assert LOCKS == ["checkov.txt", "ministack.txt", "pip.txt", "run.txt", "sam.txt", "test.txt"]
     assert all((REQUIREMENTS / name).with_suffix(".in").is_file() for name in LOCKS)
 
 
