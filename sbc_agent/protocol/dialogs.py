@@ -40,7 +40,10 @@ class Signal(Enum):
 
 @dataclass(slots=True)
 class Unacknowledged:
-    """A 2xx on its way: its octets, when it is repeated next, and when waiting for the ACK ends."""
+    """A 2xx on its way: its octets, when it is repeated next, and when waiting for the ACK ends.
+
+    Of a 2xx of an earlier run the octets are not known: it is not repeated before the peer repeats its INVITE.
+    """
 
     data: bytes
     fallback: HostPort
@@ -63,6 +66,9 @@ class Dialog:
         routes: the Route values of requests of ours.
         flow: where the peer was heard last.
         remote_cseq: the highest CSeq number heard.
+        settled: whether the answer to that request is known to have arrived: it was an INVITE, and acknowledged.
+        takes_last_again: whether that request may come once more as a new one: an earlier run of ours heard it, and
+            nobody knows whether its answer left.
         local_cseq: the last CSeq number of ours.
         confirmed: whether an ACK, or a later request of the peer, has shown that it knows the dialog.
         unacknowledged: 2xx responses by CSeq number.
@@ -80,6 +86,8 @@ class Dialog:
     routes: tuple[str, ...]
     flow: Flow
     remote_cseq: int
+    settled: bool = False
+    takes_last_again: bool = False
     local_cseq: int = 0
     confirmed: bool = False
     unacknowledged: dict[int, Unacknowledged] = field(default_factory=dict)
@@ -130,9 +138,9 @@ class Dialog:
 
     def next_in_order(self, cseq: int) -> bool:
         """Whether a request of this CSeq number comes after all before it (section 12.2.2); if so it is noted."""
-        if cseq <= self.remote_cseq:
+        if cseq < self.remote_cseq or (cseq == self.remote_cseq and not self.takes_last_again):
             return False
-        self.remote_cseq = cseq
+        self.remote_cseq, self.settled, self.takes_last_again = cseq, False, False
         return True
 
     def success_sent(self, cseq: int, data: bytes, fallback: HostPort, now: float) -> None:
@@ -149,6 +157,8 @@ class Dialog:
         """
         self.confirmed = True
         first = cseq in self.unacknowledged
+        if first and cseq == self.remote_cseq:
+            self.settled, self.takes_last_again = True, False
         for number in [number for number in self.unacknowledged if number <= cseq]:
             del self.unacknowledged[number]
         return first

@@ -39,6 +39,9 @@ class MediaSession:
         headers: vendors' headers worth finding the call by.
         flags: what was odd, in the order noticed.
         offer_outstanding: whether our own offer waits for its answer in the ACK.
+        version: of our description, as in `o=`.
+        description: our description below `o=`, as last sent.
+        metadata_seen: whether metadata ever came.
     """
 
     session: SessionId
@@ -51,9 +54,9 @@ class MediaSession:
     headers: dict[str, str] = field(default_factory=dict)
     flags: dict[str, None] = field(default_factory=dict)
     offer_outstanding: bool = False
-    _version: int = 0
-    _description: list[str] = field(default_factory=list)
-    _metadata_seen: bool = False
+    version: int = 0
+    description: list[str] = field(default_factory=list)
+    metadata_seen: bool = False
 
     def flag(self, *names: str) -> None:
         """Note that something was odd; each is noted once."""
@@ -73,7 +76,7 @@ class MediaSession:
             document = metadata.read(body.metadata)
             self.recording = self.recording.merged(document)
             self.flag(*document.flags)
-            self._metadata_seen = True
+            self.metadata_seen = True
         return self.facts() != before
 
     def planned(self, offer: SessionDescription | None) -> tuple[StreamPlan, ...]:
@@ -113,10 +116,10 @@ class MediaSession:
             lines = answers.write_offer(plans, self.ports, address)
         else:
             lines = answers.write_answer(offer, plans, self.ports, address)
-        if lines != self._description:
-            self._version, self._description = self._version + 1, lines
+        if lines != self.description:
+            self.version, self.description = self.version + 1, lines
         family = "IP6" if ":" in address else "IP4"
-        origin = f"o=dualtone {self.origin_id} {self._version} IN {family} {address}"
+        origin = f"o=dualtone {self.origin_id} {self.version} IN {family} {address}"
         return "\r\n".join(["v=0", origin, *lines, ""]).encode()
 
     def answered_by_peer(self, answer: SessionDescription | None) -> None:
@@ -142,7 +145,7 @@ class MediaSession:
     def facts(self) -> dict[str, Any]:
         """The SESSION record."""
         facts = self.recording.facts()
-        flags = list(self.flags) if self._metadata_seen else [*self.flags, FLAG_NO_METADATA]
+        flags = list(self.flags) if self.metadata_seen else [*self.flags, FLAG_NO_METADATA]
         return {
             "sip_call_id": readable(self.sip_call_id),
             "user_agent": self.user_agent,

@@ -22,13 +22,14 @@ from typing import Final
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import body as bodies
-from sbc_agent.protocol import recognition, responses
+from sbc_agent.protocol import recognition, responses, snapshot
 from sbc_agent.protocol.dialogs import DialogId
-from sbc_agent.protocol.events import EndReason, Event, SessionId
+from sbc_agent.protocol.events import EndReason, Event, SessionId, SessionUpdated
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.media_session import MediaSession
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.server_session import ServerSession
+from sbc_agent.protocol.snapshot import SessionSnapshot
 from sbc_agent.protocol.timers import Timers
 from sbc_agent.protocol.transaction_layer import Incoming, TransactionKey, TransactionLayer
 from sbc_agent.protocol.uas import ServerSettings, Uas, warning
@@ -56,6 +57,7 @@ class SipServer:
         self._calls: dict[str, list[ServerSession]] = {}
         self._requests: dict[TransactionKey, ServerSession] = {}
         self._timers: Timers[SessionId] = Timers()
+        self._changed: dict[SessionId, None] = {}
         self._last_session = 0
 
     # --- the shell's side --------------------------------------------------------------------------------------------
@@ -126,6 +128,39 @@ class SipServer:
         for session_id in list(self._sessions):
             self.end(session_id, reason, now)
 
+    # --- restarts ----------------------------------------------------------------------------------------------------
+
+    def changed(self) -> Iterator[tuple[SessionId, SessionSnapshot]]:
+        """The answered sessions that moved since last asked, each as a later run must find it."""
+        moved, self._changed = self._changed, {}
+        for session_id in moved:
+            taken = snapshot.take(self._sessions[session_id]) if session_id in self._sessions else None
+            if taken is not None:
+                yield session_id, taken
+
+    def restore(self, taken: SessionSnapshot, now: float) -> SessionUpdated:
+        """Go on with a session of an earlier run.
+
+        Args:
+            taken: the last snapshot of it.
+            now: the time, in seconds of the clock that the snapshot was taken by.
+
+        Returns:
+            The session as it stands; nobody is told otherwise.
+
+        Raises:
+            MalformedInput: the snapshot cannot be used, or its dialog is known already.
+        """
+        session = snapshot.restored(taken, SessionId(self._last_session + 1), self._uas, now)
+        assert session.dialog is not None, "what is restored was answered"
+        if session.dialog.dialog_id in self._dialogs:
+            raise MalformedInput("two snapshots of one dialog")
+        self._last_session += 1
+        self._sessions[session.media.session] = session
+        self._calls.setdefault(session.media.sip_call_id, []).append(session)
+        self._settle(session)
+        return SessionUpdated(session.media.session, now, session.media.streams(), session.media.facts())
+
     # --- the transaction layer's side --------------------------------------------------------------------------------
 
     def request_received(self, incoming: Incoming, now: float) -> None:
@@ -185,6 +220,10 @@ class SipServer:
     # --- requests outside a dialog -----------------------------------------------------------------------------------
 
     def _invite(self, incoming: Incoming, call_id: str, from_tag: str, now: float) -> None:
+        if begun := next((one for one in self._of_call(incoming) if one.began_with(incoming, from_tag)), None):
+            begun.request(incoming, now)
+            self._settle(begun)
+            return
         if self._is_merged(incoming, from_tag):
             # REQ: RFC 3261 section 8.2.2.2: the same request over a second path.
             self._uas.respond(incoming, 482, now)
@@ -240,9 +279,11 @@ class SipServer:
         self._requests.update(dict.fromkeys(session.requests, session))
         session.requests.clear()
         if not session.ended:
+            self._changed[session_id] = None
             if session.dialog is not None:
                 self._dialogs[session.dialog.dialog_id] = session
             return
+        self._changed.pop(session_id, None)
         if self._sessions.pop(session_id, None) is None:
             return
         if session.dialog is not None:

@@ -139,6 +139,13 @@ class ServerSession:
 
     # --- requests of the peer in the dialog --------------------------------------------------------------------------
 
+    def began_with(self, incoming: Incoming, from_tag: str) -> bool:
+        """Whether this INVITE is the one that opened the dialog, come again after a restart of ours."""
+        dialog, number = self.dialog, incoming.cseq.number
+        if dialog is None or not dialog.takes_last_again or self.remote_tag != from_tag:
+            return False
+        return number == self.first_cseq == dialog.remote_cseq
+
     def request(self, incoming: Incoming, now: float) -> None:
         """A request in the dialog, for the first time."""
         dialog, asked = self.dialog, incoming.request
@@ -207,8 +214,11 @@ class ServerSession:
         if self.pending is not None:
             # REQ: RFC 3261 section 14.2 and RFC 3311 section 5.2: 500 while the last one has no final response.
             return 500, (_RETRY_AFTER,)
-        # REQ: RFC 3261 section 14.2: 491 while our own offer has no answer.
-        return (491, ()) if self.media.offer_outstanding else None
+        # REQ: RFC 3261 section 14.2: 491 while our own offer has no answer; not to the request that asked for it, which
+        # comes again as a new one when an earlier run of ours heard it.
+        assert self.dialog is not None, "overlaps are looked for in dialogs"
+        asked_for_it = incoming.cseq.number in self.dialog.unacknowledged
+        return (491, ()) if self.media.offer_outstanding and not asked_for_it else None
 
     def _offer(self, incoming: Incoming, body: MessageBody, now: float) -> None:
         """Take an offer, or the wish for one of ours; ask the shell for ports if it needs any."""

@@ -1,0 +1,376 @@
+"""A server that is killed and restored answers as one that never was, and keeps no names."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
+
+from dualtone.domain import canonical
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import address, sdp, snapshot
+from sbc_agent.protocol.dialogs import QUIET_SECONDS
+from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.message import Request, Response
+from sbc_agent.protocol.server import SipServer
+from sbc_agent.protocol.snapshot import impersonal
+from sbc_agent.protocol.uas import ServerSettings
+from tests.agent.protocol.builders import (
+    MEDIA_ADDRESS,
+    METADATA,
+    TCP,
+    TWO_STREAMS,
+    UDP,
+    Src,
+    Under,
+    crlf,
+    only,
+    status,
+    tag_of,
+)
+
+SDP = ("Content-Type", "application/sdp")
+HELD = TWO_STREAMS.replace("a=sendonly", "a=inactive")
+MORE = TWO_STREAMS + "m=audio 6004 RTP/AVP 8\na=label:3\na=sendonly\n"
+OFFERS = {
+    "active": TWO_STREAMS,
+    "held": HELD,
+    "more": MORE,
+    "one": TWO_STREAMS.replace("m=audio 6002", "m=audio 0"),
+    "srtp": TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP"),
+    "none": None,
+}
+OFFER = st.sampled_from(sorted(OFFERS))
+
+
+class Survivor(Under):
+    """A server under test whose journal is kept as the shell keeps it, and which can die and come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = itertools.count(1)
+        self.server = self.fresh()
+        self.journal: dict[int, bytes] = {}
+
+    def fresh(self) -> SipServer:
+        return SipServer(ServerSettings(MEDIA_ADDRESS), lambda: f"{next(self.tokens):032x}")
+
+    def pump(self) -> list[Request | Response]:
+        sent = super().pump()
+        for session, taken in self.server.changed():
+            self.journal[session] = canonical.encode(taken.to_json())
+        for event in self.ended:
+            self.journal.pop(event.session, None)
+        return sent
+
+    def restart(self) -> None:
+        """The process is killed; another reads the journal."""
+        found, self.journal = list(self.journal.values()), {}
+        self.server = self.fresh()
+        self.ended.clear()
+        for text in found:
+            self.updated.append(self.server.restore(snapshot.from_json(canonical.decode(text)), self.now))
+        self.pump()
+
+
+def told(messages: list[Request | Response]) -> list[tuple[Any, ...]]:
+    """What a peer sees of messages, but for the names in From and To, which a restart forgets."""
+    seen: list[tuple[Any, ...]] = []
+    for sent in messages:
+        tags = tuple(address.parse(sent.required(name)).tag for name in ("from", "to"))
+        kept = tuple(
+            (name, value)
+            for name, value in sent.headers
+            if name not in {"From", "To", "Via"} and not (name == "Contact" and isinstance(sent, Request))
+        )
+        head = (sent.method, sent.uri) if isinstance(sent, Request) else (sent.status,)
+        seen.append((*head, tags, kept, sent.body))
+    return seen
+
+
+def body(offer: str) -> dict[str, Any]:
+    text = OFFERS[offer]
+    return {} if text is None else {"body": crlf(text)}
+
+
+class Restarts(RuleBasedStateMachine):
+    """Two servers hear the same peers; one of them is killed now and then."""
+
+    dialogs = Bundle("dialogs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steady, self.killed = Survivor(), Survivor()
+        self.numbers = itertools.count()
+
+    @rule(target=dialogs, flow=st.sampled_from([UDP, TCP]), offer=st.sampled_from(["active", "held", "more", "none"]))
+    def invite(self, flow: Flow, offer: str) -> Src:
+        src = Src(call_id=f"call-{next(self.numbers)}", flow=flow)
+        src.to_tag = tag_of(only(self.hand_in(src.invite(sdp=OFFERS[offer]), src)))
+        return src
+
+    @rule(src=dialogs, offer=OFFER)
+    def re_invite(self, src: Src, offer: str) -> None:
+        self.hand_in(src.invite(sdp=OFFERS[offer]), src)
+
+    @rule(src=dialogs, offer=OFFER, method=st.sampled_from(["UPDATE", "INFO", "OPTIONS"]))
+    def request(self, src: Src, offer: str, method: str) -> None:
+        self.hand_in(src.request(method, SDP, **body(offer)), src)
+
+    @rule(src=dialogs, offer=OFFER)
+    def ack(self, src: Src, offer: str) -> None:
+        self.hand_in(src.request("ACK", SDP, cseq=src.cseq, **body(offer)), src)
+
+    @rule(src=dialogs)
+    def late(self, src: Src) -> None:
+        """A request out of order."""
+        if src.cseq > 1:
+            self.hand_in(src.request("OPTIONS", cseq=src.cseq - 1), src)
+
+    @rule(src=consumes(dialogs))
+    def bye(self, src: Src) -> None:
+        self.hand_in(src.request("BYE"), src)
+
+    @precondition(lambda self: self.steady.now < 1025)
+    @rule(seconds=st.sampled_from([0.1, 0.6, 4.0]))
+    def time_passes(self, seconds: float) -> None:
+        for server in (self.steady, self.killed):
+            server.advance(seconds)
+
+    @rule()
+    def kill(self) -> None:
+        self.killed.restart()
+
+    def hand_in(self, data: bytes, src: Src) -> list[Request | Response]:
+        answers, others = self.steady.receive(data, src.flow), self.killed.receive(data, src.flow)
+        assert told(answers) == told(others)
+        assert self.steady.server.sessions == self.killed.server.sessions
+        return answers
+
+    def teardown(self) -> None:
+        """Our BYE at shutdown: the same dialogs, CSeq numbers, targets."""
+        sent = []
+        for server in (self.steady, self.killed):
+            server.server.end_all("shutdown", server.now)
+            sent.append(sorted(told(server.pump()), key=repr))
+        assert sent[0] == sent[1]
+
+
+TestRestarts = Restarts.TestCase
+TestRestarts.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+def asked(messages: list[Request | Response]) -> set[str]:
+    """The requests of ours among messages, copies once."""
+    return {sent.required("cseq") for sent in messages if isinstance(sent, Request)}
+
+
+def restarted(src: Src, under: Survivor, **invite: Any) -> Response:
+    answer = under.call(src, **invite)
+    under.restart()
+    return answer
+
+
+@pytest.mark.parametrize("flow", [UDP, TCP], ids=["udp", "tcp"])
+@pytest.mark.parametrize("text", [TWO_STREAMS, HELD, None], ids=["offer", "held", "our offer"])
+def test_a_copy_of_the_invite_gets_its_200_again(flow: Flow, text: str | None) -> None:
+    """Killed before the 200 left, or before the ACK came: the same tag, ports and version; no second call."""
+    under, src = Survivor(), Src(flow=flow)
+    invite = src.invite(sdp=text)
+    first = only(under.receive(invite, flow))
+    under.restart()
+    again = only(under.receive(invite, flow))
+    assert told([again]) == told([first])
+    assert bytes(only(under.receive(invite, flow))) == bytes(again), "and a further copy is a copy"
+    assert under.server.sessions == 1
+    src.to_tag = tag_of(again)
+    assert under.receive(src.request("ACK"), flow) == []
+    assert [sent for sent in under.advance(QUIET_SECONDS - 1) if isinstance(sent, Request)] == []
+    assert status(under.receive(src.request("BYE"), flow)) == 200
+
+
+def test_a_copy_of_a_re_invite_is_no_new_offer() -> None:
+    """Its answer has the version that it had, and the stream stays held."""
+    under, src = Survivor(), Src()
+    under.call(src)
+    invite = src.invite(sdp=HELD)
+    first = only(under.receive(invite))
+    under.restart()
+    again = only(under.receive(invite))
+    assert told([again]) == told([first])
+    assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+
+
+def test_an_acknowledged_invite_is_not_answered_by_200_again() -> None:
+    """What has come to an end stays so: a stray copy opens nothing and repeats nothing."""
+    under, src = Survivor(), Src()
+    invite = src.invite()
+    src.to_tag = tag_of(only(under.receive(invite)))
+    under.receive(src.request("ACK"))
+    under.restart()
+    assert status(under.receive(invite)) == 482
+    assert under.server.sessions == 1
+    assert status(under.receive(src.request("OPTIONS", cseq=1))) == 500
+
+
+def test_the_version_goes_on() -> None:
+    """REQ: RFC 3264 section 8: the version in `o=` rises by one with each change, over a restart too; the id stays."""
+    under, src = Survivor(), Src()
+    first = restarted(src, under)
+    second = only(under.receive(src.invite(sdp=HELD)))
+    under.receive(src.request("ACK"))
+    under.restart()
+    third = only(under.receive(src.invite(sdp=HELD)))
+    origins = [sdp.parse(answer.body).origin for answer in (first, second, third)]
+    assert [int(origin.version) for origin in origins] == [1, 2, 2]
+    assert len({origin.session_id for origin in origins}) == 1
+
+
+def test_our_requests_follow_on() -> None:
+    """REQ: RFC 3261 section 12.2.1.1: CSeq grows by one over a restart; tags, Call-ID, routes and target are kept."""
+    under, src = Survivor(), Src()
+    answer = only(under.receive(src.invite(("Record-Route", "<sip:203.0.113.60;lr;did=9f1.12345678>"))))
+    src.to_tag = tag_of(answer)
+    under.receive(src.request("ACK"))
+    under.advance(QUIET_SECONDS + 1)
+    probe = under.sent[-1][1]
+    under.restart()
+    under.server.end_all("shutdown", under.now)
+    bye = only(under.pump())
+    assert isinstance(probe, Request)
+    assert isinstance(bye, Request)
+    assert [probe.header("cseq"), bye.header("cseq")] == ["1 OPTIONS", "2 BYE"]
+    assert bye.uri == "sip:src@198.51.100.7:5060"
+    assert bye.all("route") == ["<sip:203.0.113.60;lr;did=9f1.12345678>"]
+    assert bye.header("call-id") == src.call_id
+    assert (address.parse(bye.required("from")).tag, address.parse(bye.required("to")).tag) == (src.to_tag, src.tag)
+    assert under.messages[-1].fallback == ("203.0.113.60", 5060)
+
+
+def test_silence_goes_on() -> None:
+    """REQ: RFC 4028: the time of silence counts over a restart; a probe that was open is sent again at once."""
+    under, src = Survivor(), Src()
+    timer = (("Supported", "timer"), ("Session-Expires", "1800"))
+    src.to_tag = tag_of(only(under.receive(src.invite(*timer))))
+    under.receive(src.request("ACK"))
+    under.advance(1_000)
+    under.restart()
+    assert under.advance(830) == []
+    assert asked(under.advance(3)) == {"1 OPTIONS"}
+    under.restart()
+    probe = only(under.advance(0.1))
+    assert probe.header("cseq") == "2 OPTIONS"
+    kept = tuple(line for line in probe.headers if line[0] in {"Via", "From", "To", "Call-ID", "CSeq"})
+    under.receive(bytes(Response(headers=kept, status=200, reason="OK")))
+    assert under.advance(1_800) == []
+    assert asked(under.advance(40)) == {"3 OPTIONS"}
+
+
+def test_a_peer_that_never_acknowledged_is_asked() -> None:
+    """REQ: RFC 3261 section 13.3.1.4: the 64*T1 count over a restart, then the peer is probed."""
+    under, src = Survivor(), Src()
+    under.receive(src.invite())
+    under.advance(20)
+    under.restart()
+    assert asked(under.advance(11.9)) == set()
+    assert asked(under.advance(0.2)) == {"1 OPTIONS"}
+
+
+def test_facts_come_back_with_the_next_metadata() -> None:
+    """After a restart only the Call-ID is known of a call, until the peer tells again."""
+    under, src = Survivor(), Src()
+    restarted(src, under)
+    assert under.updated[-1].facts == {
+        "sip_call_id": src.call_id,
+        "user_agent": "",
+        "flags": [],
+        "sessions": [],
+        "groups": [],
+        "participants": [],
+        "streams": [],
+        "extensions": {},
+    }
+    under.receive(src.invite())
+    assert [person["name"] for person in under.updated[-1].facts["participants"]] == ["Alice", ""]
+
+
+def test_nothing_names_anybody() -> None:
+    """Of names, numbers, headers and metadata nothing is in a snapshot."""
+    under, src = Survivor(), Src(call_id="\udce9t\udce9", tag="\udcff")
+    named = src.invite(("User-Agent", "Agent Smith"), ("User-to-User", "c0ffee;encoding=hex"))
+    named = named.replace(b"<sip:src@example.com>", b'"Alice Liddell" <sip:+442079460018@example.com;user=phone>')
+    named = named.replace(b"<sip:srs@example.com>", b"<tel:+12025550147>")
+    named = named.replace(b"<sip:src@198.51.100.7:5060>", b'"Bob" <sip:2025550199@198.51.100.7:5060;id=12025550123>')
+    answer = only(under.receive(named))
+    (text,) = under.journal.values()
+    for personal in ("Alice", "Liddell", "Bob", "4420", "202555", "Smith", "c0ffee", "alice", "bob", "abc@example"):
+        assert personal not in text.decode()
+    under.restart()
+    src.to_tag = tag_of(answer)
+    assert status(under.receive(src.request("OPTIONS"))) == 200
+    under.server.end_all("shutdown", under.now)
+    bye = only(under.pump())
+    assert isinstance(bye, Request)
+    assert (bye.header("call-id"), bye.uri) == ("\udce9t\udce9", "sip:198.51.100.7:5060")
+    assert bye.header("to") == "<sip:example.com>;tag=\udcff"
+
+
+URIS = {
+    "sip:alice@h": "sip:alice@h",
+    "sip:ext12@h:5070;transport=tcp": "sip:ext12@h:5070;transport=tcp",
+    "sip:+4420@h;lr": "sip:h;lr",
+    "sips:100@h": "sips:h",
+    "sip:a@h?Subject=Bob": "sip:a@h",
+    "sip:a@h;x-number=02079460018;ob": "sip:a@h;ob",
+    "tel:+442079460018": "sip:anonymous.invalid",
+    "urn:service:sos": "sip:anonymous.invalid",
+}
+
+
+@pytest.mark.parametrize("uri", URIS)
+def test_what_is_left_of_a_uri(uri: str) -> None:
+    """Host, port and parameters stay; what could be a number goes."""
+    assert impersonal(uri) == URIS[uri]
+
+
+def test_a_dialog_is_restored_once() -> None:
+    """Two snapshots of one dialog are damage, not two calls."""
+    under, src = Survivor(), Src()
+    restarted(src, under)
+    (text,) = under.journal.values()
+    with pytest.raises(MalformedInput):
+        under.server.restore(snapshot.from_json(canonical.decode(text)), under.now)
+    assert under.server.sessions == 1
+
+
+@given(data=st.data())
+@settings(max_examples=200)
+def test_a_damaged_snapshot_is_refused_or_usable(data: st.DataObject) -> None:
+    """A snapshot whose bytes were changed raises MalformedInput and nothing else, or makes a session."""
+    under = Survivor()
+    under.call(Src())
+    value: Any = json.loads(next(iter(under.journal.values())))
+    place = value[data.draw(st.sampled_from(["dialog", "media"]))]
+    name = data.draw(st.sampled_from(sorted(place)))
+    place[name] = data.draw(
+        st.one_of(st.none(), st.integers(-9, 2**60), st.text(max_size=9), st.lists(st.integers(0, 9)), st.booleans())
+    )
+    server = under.fresh()
+    try:
+        server.restore(snapshot.from_json(value), under.now)
+    except MalformedInput:
+        return
+    server.end_all("shutdown", under.now)
+
+
+def test_metadata_is_not_asked_for_twice() -> None:
+    """That metadata once came is remembered: a restart does not make a call one without metadata."""
+    under, src = Survivor(), Src()
+    restarted(src, under, metadata=METADATA)
+    assert under.updated[-1].facts["flags"] == []
+    bare = Survivor()
+    restarted(Src(), bare, metadata=None)
+    assert bare.updated[-1].facts["flags"] == ["no-metadata"]
