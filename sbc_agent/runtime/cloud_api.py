@@ -6,15 +6,12 @@ Redirects are not followed: what is sent here is a one-time code or a signed ass
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import json
 import ssl
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -41,20 +38,6 @@ class Refused(PolicyViolation):
         self.title = title
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API said.
-
-    Attributes:
-        body: The JSON object.
-        clock_offset_s: Server's clock minus ours, by the Date header (whole seconds, half the round trip taken off), or
-            None without that header.
-    """
-
-    body: dict[str, Any]
-    clock_offset_s: float | None
-
-
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: object, **__: object) -> None:
         return None
@@ -65,12 +48,10 @@ class CloudApi:
 
     Args:
         timeout_s: How long to wait for a connection and for each read.
-        clock: Unix time in seconds.
     """
 
-    def __init__(self, *, timeout_s: float = 15.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, timeout_s: float = 15.0) -> None:
         self._timeout_s = timeout_s
-        self._clock = clock
         direct: list[urllib.request.BaseHandler] = [
             _NoRedirect(),
             urllib.request.HTTPSHandler(context=ssl.create_default_context()),
@@ -78,11 +59,11 @@ class CloudApi:
         self._proxied = urllib.request.build_opener(*direct)
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), *direct)
 
-    def post_json(self, url: str, body: Mapping[str, object]) -> Answer:
+    def post_json(self, url: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Posts a JSON object; see :meth:`post_form` for what it returns and raises."""
         return self._post(url, json.dumps(body).encode(), "application/json")
 
-    def post_form(self, url: str, fields: Mapping[str, str]) -> Answer:
+    def post_form(self, url: str, fields: Mapping[str, str]) -> dict[str, Any]:
         """Posts a form.
 
         Returns:
@@ -95,21 +76,26 @@ class CloudApi:
         """
         return self._post(url, urlencode(fields).encode(), "application/x-www-form-urlencoded")
 
-    def _post(self, url: str, data: bytes, content_type: str) -> Answer:
+    def get_json(self, url: str) -> dict[str, Any]:
+        """Asks for a JSON object; see :meth:`post_form` for what it returns and raises."""
+        return self._exchange(url, None, {})
+
+    def _post(self, url: str, data: bytes, content_type: str) -> dict[str, Any]:
+        return self._exchange(url, data, {"Content-Type": content_type})
+
+    def _exchange(self, url: str, data: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         parts = urlsplit(url)
         host = parts.hostname or ""
         loopback = is_loopback(host)
         if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
             raise MalformedInput("the API is reached by https; plain http is for loopback alone")
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-            url, data, {"Content-Type": content_type, "Accept": "application/json"}, method="POST"
+            url, data, {**headers, "Accept": "application/json"}, method="GET" if data is None else "POST"
         )
         opener = self._direct if loopback else self._proxied
-        sent_at = self._clock()
         try:
             with opener.open(request, timeout=self._timeout_s) as response:
                 body = response.read(_ANSWER_LIMIT_BYTES + 1)
-                date = response.headers.get("Date")
         except urllib.error.HTTPError as error:
             with error:
                 raise _refusal(error) from error
@@ -120,7 +106,7 @@ class CloudApi:
         value = canonical.decode(body)
         if not isinstance(value, dict):
             raise MalformedInput("the API's answer is no JSON object")
-        return Answer(value, _offset(date, sent_at, self._clock()))
+        return value
 
 
 def _refusal(error: urllib.error.HTTPError) -> Refused | Unavailable:
@@ -141,13 +127,3 @@ def _plain(error: BaseException) -> str:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate does not verify ({reason.verify_message})"
     return plain(reason) if isinstance(reason, OSError) else type(reason).__name__
-
-
-def _offset(date: str | None, sent_at: float, received_at: float) -> float | None:
-    if date is None:
-        return None
-    try:
-        server = email.utils.parsedate_to_datetime(date).timestamp() + 0.5  # the header cuts to whole seconds
-    except ValueError:
-        return None
-    return server - (sent_at + received_at) / 2

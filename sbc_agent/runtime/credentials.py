@@ -25,6 +25,7 @@ from dualtone.domain.errors import IntegrityError, MalformedInput, Unavailable
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.request_signing import sign_by
 
 _ASSERTION_LIFETIME_S: Final = 120
 _JTI_BYTES: Final = 16
@@ -64,7 +65,7 @@ class TokenSource:
         api: The way to the API.
         key: The agent's key.
         identity: Who the agent is.
-        state_dir: Where a newer ingest key is kept, with the identity.
+        state_dir: Where what is newer is kept, with the identity.
         log: Where refusals of an ingest key are told.
         clock: Unix time in seconds.
     """
@@ -86,12 +87,16 @@ class TokenSource:
         self._log = log
         self._clock = clock
         self._lock = threading.Lock()
-        self.clock_offset_s: float | None = None
+        self._listeners: list[Callable[[Identity], None]] = []
 
     @property
     def identity(self) -> Identity:
-        """Who the agent is, with the newest ingest key."""
+        """Who the agent is, with the newest of what the cloud told."""
         return self._identity
+
+    def subscribe(self, listener: Callable[[Identity], None]) -> None:
+        """Calls ``listener``, in whatever thread fetches, each time that the cloud told something new."""
+        self._listeners.append(listener)
 
     def fetch(self) -> dict[str, str]:
         """Gets new credentials.
@@ -112,27 +117,41 @@ class TokenSource:
             )
             try:
                 answer = self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
-                credentials = _credentials(answer.body)
+                credentials = _credentials(answer)
             except MalformedInput as error:
                 raise Unavailable("the token endpoint gave no credentials") from error
-            self.clock_offset_s = answer.clock_offset_s
-            self._keep_ingest_key(answer.body.get("ingest_key"))
+            self._learn(answer)
             return credentials
 
-    def _keep_ingest_key(self, envelope: object) -> None:
-        """Keeps a newer ingest key. One that is not signed as it must be is told and left alone; uploads go on."""
-        if not isinstance(envelope, dict) or envelope == self._identity.ingest_key:
-            return
+    def _learn(self, body: dict[str, Any]) -> None:
+        """Keeps what is new. What is not signed or formed as it must be is told and left alone; uploads go on."""
+        newer = self._with_ingest_key(self._identity, body.get("ingest_key"))
         try:
-            newer = self._identity.with_ingest_key(envelope)
+            newer = newer.with_control(body)
+        except MalformedInput as error:
+            self._log.error("control_facts_refused", error=type(error).__name__)
+        if newer == self._identity:
+            return
+        self._identity = newer
+        try:
+            newer.save(self._state_dir)
+        except OSError as error:  # a full disk: used from memory now, asked for again at the next start
+            self._log.error("identity_not_kept", error=type(error).__name__)
+        for listener in self._listeners:
+            listener(newer)
+
+    def _with_ingest_key(self, identity: Identity, envelope: object) -> Identity:
+        if not isinstance(envelope, dict) or envelope == identity.ingest_key:
+            return identity
+        try:
+            newer = identity.with_ingest_key(envelope)
         except (IntegrityError, MalformedInput) as error:
             self._log.error("ingest_key_refused", error=type(error).__name__)
-            return
-        changed = newer.current_ingest_key() != self._identity.current_ingest_key()
-        self._identity = newer
-        if changed:
-            newer.save(self._state_dir)
-            self._log.info("ingest_key_kept", state="used_from_next_start")
+            return identity
+        if newer.current_ingest_key() == identity.current_ingest_key():
+            return identity  # signed anew, the key is the same
+        self._log.info("ingest_key_kept")
+        return newer
 
 
 class AgentCredentials(DeferredRefreshableCredentials):
@@ -163,11 +182,20 @@ class _OnlyProvider(CredentialProvider):
         return self._agent_credentials
 
 
-def agent_session(credentials: AgentCredentials, region: str) -> botocore.session.Session:
-    """A botocore session that knows these credentials alone: profiles and environment are not asked."""
+def agent_session(
+    credentials: AgentCredentials, region: str, *, clock: Callable[[], float] = time.time
+) -> botocore.session.Session:
+    """A botocore session that knows these credentials alone: profiles and environment are not asked.
+
+    Args:
+        credentials: The agent's.
+        region: Of the cloud.
+        clock: Unix time in seconds, by which requests are signed.
+    """
     session = botocore.session.Session()
     session.register_component("credential_provider", CredentialResolver([_OnlyProvider(credentials)]))
     session.set_config_variable("region", region)
+    sign_by(session, clock)
     return session
 
 

@@ -67,9 +67,7 @@ def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir
         )
     make_private_directory(state_dir)
     key = AgentKey.generate()
-    answer = api.post_json(
-        f"{base}/v1/agents/enrol", {"code": code.text, "public_key": key.public_pem(), "name": name}
-    ).body
+    answer = api.post_json(f"{base}/v1/agents/enrol", {"code": code.text, "public_key": key.public_pem(), "name": name})
     identity = Identity.from_answer(base, answer)
     code.check(identity.signing_public_key_der)
     key.save(state_dir)

@@ -2,7 +2,8 @@
 
 ``state_dir/agent.key`` is PKCS #8 PEM with mode 0600; ``state_dir/identity.json`` is the enrolment answer. The cloud's
 signing key in it was checked against the one-time code and is pinned: everything that the cloud tells the agent later
-(ingest keys, receipts, commands) is believed by that signature alone.
+(ingest keys, receipts, commands) is believed by that signature alone. What every answer of the token endpoint tells
+anew (:mod:`sbc_agent.runtime.control_facts`) is kept beside it, so that pauses work for days without an uplink.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,6 +23,7 @@ from dualtone.domain import canonical, ids
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound, PolicyViolation
 from dualtone.domain.ids import AgentId, TenantId
 from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.durable import write_private
 
 KEY_FILE: Final = "agent.key"
@@ -165,6 +167,7 @@ class Identity:
         signing_public_key_der: The cloud's pinned signing key.
         signing_key_id: Its name.
         ingest_key: The newest signed envelope with the tenant's ingest key, as JSON.
+        control: What the control channel needs; empty if the cloud told nothing of it.
     """
 
     api: str
@@ -178,6 +181,7 @@ class Identity:
     signing_public_key_der: bytes
     signing_key_id: str
     ingest_key: dict[str, Any]
+    control: ControlFacts = field(default_factory=ControlFacts)
 
     @classmethod
     def from_answer(cls, api: str, answer: dict[str, Any]) -> Identity:
@@ -203,6 +207,7 @@ class Identity:
             signing_public_key_der=_public_der(text["signing_public_key"]),
             signing_key_id=text["signing_key_id"],
             ingest_key=answer.get("ingest_key") or {},
+            control=ControlFacts.from_answer(answer),
         )
         identity.current_ingest_key()
         return identity
@@ -215,6 +220,10 @@ class Identity:
         """This identity with a newer ingest key, if the cloud signed it; raises as :func:`verified_ingest_key`."""
         verified_ingest_key(envelope, tenant=self.tenant, signing_key_der=self.signing_public_key_der)
         return replace(self, ingest_key=envelope)
+
+    def with_control(self, answer: dict[str, Any]) -> Identity:
+        """This identity with what a token's answer says of the control channel; raises MalformedInput."""
+        return replace(self, control=self.control.updated(answer))
 
     def to_json(self) -> dict[str, Any]:
         """The identity as written to its file: the enrolment answer and ``api``."""
@@ -232,6 +241,7 @@ class Identity:
             .decode("ascii"),
             "signing_key_id": self.signing_key_id,
             "ingest_key": self.ingest_key,
+            **self.control.to_json(),
         }
 
     def save(self, state_dir: Path) -> None:

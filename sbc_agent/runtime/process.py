@@ -23,8 +23,10 @@ from typing import Any, Final
 from dualtone.domain.errors import PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaClient
+from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import Alarm, Event, Finished, IngestKeySettings, MediaSettings, PartClosed
 from sbc_agent.runtime import logs, preflight, status
+from sbc_agent.runtime.clock_offset import ClockSampler, TrueTime
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.config import AgentConfig, Endpoint
 from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_session
@@ -90,10 +92,21 @@ class Agent:
         self._config = config
         self._identity = identity
         self._log = log
-        self._tokens = TokenSource(
-            api=CloudApi(), key=key, identity=identity, state_dir=config.agent.state_dir, log=log
+        api, self._clock = CloudApi(), AgentClock.measured()
+        self._time = TrueTime(self._clock)
+        self._sampler = ClockSampler(
+            api=api,
+            base=identity.api,
+            clock=self._clock,
+            true_time=self._time,
+            state_dir=config.agent.state_dir,
+            log=log,
         )
-        session = agent_session(AgentCredentials(self._tokens), identity.region)
+        self._tokens = TokenSource(
+            api=api, key=key, identity=identity, state_dir=config.agent.state_dir, log=log, clock=self._sampler.now_s
+        )
+        credentials = AgentCredentials(self._tokens, clock=self._sampler.now_s)
+        session = agent_session(credentials, identity.region, clock=self._sampler.now_s)
         threads = config.uplink.threads
         store = IngestBucket(s3_client(session, threads=threads), identity.ingest_bucket, identity.prefix)
         self._spool = Spool(config.agent.spool_dir)
@@ -109,7 +122,7 @@ class Agent:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
         self._started = loop.time()
-        self._media = MediaClient.spawn(self._media_settings())
+        self._media = MediaClient.spawn(self._media_settings(), clock=self._clock)
         self._media.subscribe(self._media_event)
         try:
             await self._media.ready()
@@ -122,6 +135,7 @@ class Agent:
         self._shell = SipShell(self._sip_settings(), self._media, self._log)
         addresses = await self._listen()
         server = await status.serve(self._config.agent.state_dir, self._report)
+        self._sampler.start()
         self._uplink.start()
         self._commands.start()
         self._say_ready(addresses)
@@ -136,6 +150,7 @@ class Agent:
             server.close()
             self._commands.close()
             self._uplink.close()
+            self._sampler.close()
 
     # -- starting and stopping --------------------------------------------------------------------------------------
 
@@ -239,7 +254,6 @@ class Agent:
         disk = os.statvfs(self._config.agent.spool_dir)
         uplink = dataclasses.asdict(self._uplink.state())
         uplink["retry_ms"] = round(1000 * uplink.pop("retry_s"))
-        offset_s = self._tokens.clock_offset_s
         return {
             "agent": self._identity.agent,
             "tenant": self._identity.tenant,
@@ -251,7 +265,7 @@ class Agent:
             "media": media,
             "spool": {"calls": usage.calls, "bytes": usage.size_bytes, "free_bytes": disk.f_bavail * disk.f_frsize},
             "uplink": uplink,
-            "clock_offset_ms": None if offset_s is None else round(1000 * offset_s),
+            "clock_offset_ms": None if self._time.measured is None else self._time.offset_us // 1000,
             "alarms": self._log.alarms,
         }
 

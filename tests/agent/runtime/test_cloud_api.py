@@ -14,8 +14,8 @@ from tests.agent.runtime import web
 def test_json_and_forms_are_posted() -> None:
     """The body and its type are as asked; the answer is the JSON object."""
     with web.serving(lambda path, body: (200, {"path": path})) as server:
-        assert CloudApi().post_json(f"{server.url}/a", {"b": 1}).body == {"path": "/a"}
-        assert CloudApi().post_form(f"{server.url}/c", {"d": "e f&"}).body == {"path": "/c"}
+        assert CloudApi().post_json(f"{server.url}/a", {"b": 1}) == {"path": "/a"}
+        assert CloudApi().post_form(f"{server.url}/c", {"d": "e f&"}) == {"path": "/c"}
     assert server.requests == [
         ("/a", "application/json", '{"b": 1}'),
         ("/c", "application/x-www-form-urlencoded", "d=e+f%26"),
@@ -83,9 +83,8 @@ def test_a_silent_server_times_out() -> None:
             CloudApi(timeout_s=0.05).post_json(url, {})
 
 
-def test_the_clocks_difference_is_measured() -> None:
-    """The answer's Date header tells how far the server's clock is from ours."""
-    with web.serving(lambda *_: (200, {})) as server:
-        offset = CloudApi(clock=lambda: 0.0).post_json(server.url, {}).clock_offset_s
-        assert offset is not None
-        assert offset > 1_700_000_000
+def test_get_asks_for_an_object() -> None:
+    """Nothing is sent but the request."""
+    with web.serving(lambda path, body: (200, {"path": path, "body": body})) as server:
+        assert CloudApi().get_json(f"{server.url}/v1/health") == {"path": "/v1/health", "body": ""}
+    assert server.requests == [("/v1/health", "", "")]

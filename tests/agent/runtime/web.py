@@ -25,9 +25,14 @@ def serving(answer: Callable[[str, str], Answer], headers: dict[str, str] | None
     """Runs a server; ``answer`` takes path and body, gives status and what is sent (bytes, or else JSON)."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer("")
+
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            web.requests.append((self.path, self.headers["Content-Type"], body))
+            self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+        def _answer(self, body: str) -> None:
+            web.requests.append((self.path, self.headers.get("Content-Type", ""), body))
             status, value = answer(self.path, body)
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
