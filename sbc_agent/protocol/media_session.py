@@ -152,7 +152,22 @@ class MediaSession:
             "flags": flags,
             **facts,
             "extensions": facts["extensions"] | self.headers,
+            "media": [_media(stream) for stream in self.streams()],
         }
+
+
+def _media(stream: StreamState) -> dict[str, Any]:
+    """A stream in the SESSION record: what a reader needs if the agent never comes to write the call's manifest."""
+    formats = [
+        {
+            "payload_type": codec.payload_type,
+            "codec": codec.name,
+            "clock_hz": codec.clock_hz,
+            "channels": codec.channels,
+        }
+        for codec in stream.codecs
+    ]
+    return {"stream": stream.index, "label": readable(stream.label), "formats": formats}
 
 
 def read_offer(body: MessageBody) -> SessionDescription | None:

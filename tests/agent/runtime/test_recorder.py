@@ -95,7 +95,16 @@ def test_the_session_record() -> None:
     """The SESSION record has the form that the finaliser reads."""
     agent, src = Agent(), Src()
     agent.receive(src.invite(("User-Agent", "SBC/1"), ("User-to-User", "0012ff;encoding=hex")))
-    (facts,) = agent.recorded.sessions
+    (told,) = agent.recorded.sessions
+    facts = dict(told)
+    formats = [
+        {"payload_type": 8, "codec": "PCMA", "clock_hz": 8000, "channels": 1},
+        {"payload_type": 101, "codec": "telephone-event", "clock_hz": 8000, "channels": 1},
+    ]
+    assert facts.pop("media") == [
+        {"stream": 0, "label": "1", "formats": formats},
+        {"stream": 1, "label": "2", "formats": formats},
+    ]
     assert facts == {
         "sip_call_id": src.call_id,
         "user_agent": "SBC/1",

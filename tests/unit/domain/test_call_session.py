@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualtone.domain import call_session, canonical
-from dualtone.domain.call_session import CallSession
+from dualtone.domain.call_session import CallSession, SessionMedia
 from dualtone.domain.errors import MalformedInput
 from tests.call_samples import CALLER, SIP_CALL_ID, session
 
@@ -72,3 +72,22 @@ def test_no_object(data: bytes) -> None:
     """Other JSON, and what is none."""
     with pytest.raises(MalformedInput):
         call_session.parse(data)
+
+
+def test_the_streams_as_negotiated() -> None:
+    """What cannot be a stream or a format of one is left out: the record is a claim of the agent's, not a promise."""
+    alaw = {"payload_type": 8, "codec": "PCMA", "clock_hz": 8000, "channels": 1}
+    told = {
+        "media": [
+            {
+                "stream": 0,
+                "label": "1",
+                "formats": [alaw, {**alaw, "payload_type": 300}, {**alaw, "clock_hz": True}, 7],
+            },
+            {"stream": -1, "label": "2", "formats": []},
+            {"stream": 1},
+            "nothing",
+        ]
+    }
+    found = call_session.parse(canonical.encode(told)).media
+    assert found == (SessionMedia(0, "1", ((8, "PCMA", 8000, 1),)), SessionMedia(1, "", ()))

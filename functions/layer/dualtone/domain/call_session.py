@@ -17,6 +17,7 @@ from dualtone.domain.recording_entry import Role
 
 _ROLES: Final = ("caller", "callee", "unknown")
 _MOST: Final = 64
+_MOST_STREAM: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,21 @@ class SessionStream:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionMedia:
+    """A stream as the agent negotiated it: index in the records, SDP label, meaning of its RTP payload types.
+
+    Attributes:
+        stream: Index of the stream in media records.
+        label: Its SDP label, empty if it had none.
+        formats: Payload type, encoding name, RTP clock rate and channels of each.
+    """
+
+    stream: int
+    label: str
+    formats: tuple[tuple[int, str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CallSession:
     """A recording session as the signalling describes it.
 
@@ -61,6 +77,7 @@ class CallSession:
         participants: The parties.
         streams: The streams.
         extensions: Vendor data about the call, as received.
+        media: The streams as negotiated: what stands in for the manifest's if none was ever written.
     """
 
     sip_call_id: str = field(default="", repr=False)
@@ -72,6 +89,7 @@ class CallSession:
     participants: tuple[Participant, ...] = ()
     streams: tuple[SessionStream, ...] = ()
     extensions: dict[str, Any] = field(default_factory=dict, repr=False)
+    media: tuple[SessionMedia, ...] = ()
 
     def stream(self, label: str) -> SessionStream | None:
         """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
@@ -116,7 +134,26 @@ def from_facts(value: Mapping[str, Any]) -> CallSession:
         participants=tuple(map(_participant, _objects(value.get("participants")))),
         streams=tuple(map(_stream, _objects(value.get("streams")))),
         extensions=_object(value.get("extensions")),
+        media=tuple(media for item in _objects(value.get("media")) if (media := _media(item)) is not None),
     )
+
+
+def _media(value: Mapping[str, Any]) -> SessionMedia | None:
+    stream = value.get("stream")
+    if not _is_count(stream, _MOST_STREAM):
+        return None
+    formats = [
+        (one["payload_type"], _text(one.get("codec")), one["clock_hz"], one["channels"])
+        for one in _objects(value.get("formats"))
+        if _is_count(one.get("payload_type"), 127)
+        and _is_count(one.get("clock_hz"), 1_000_000)
+        and _is_count(one.get("channels"), 255)
+    ]
+    return SessionMedia(cast("int", stream), _text(value.get("label")), tuple(formats))
+
+
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def _participant(value: Mapping[str, Any]) -> Participant:
