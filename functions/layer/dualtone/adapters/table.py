@@ -116,33 +116,71 @@ class Table:
         return {"Put": {"TableName": self._name, "Item": to_item(values), "ConditionExpression": condition}}
 
     def transact_update(
-        self, pk: str, sk: str, *, set_to: Mapping[str, object], only_if: str, values: Mapping[str, object]
+        self,
+        pk: str,
+        sk: str,
+        *,
+        set_to: Mapping[str, object],
+        only_if: str,
+        values: Mapping[str, object],
+        add_to: Mapping[str, int] | None = None,
     ) -> TransactWriteItemTypeDef:
-        """Makes an update as part of a transaction.
+        """Makes an update as part of a transaction; it makes the item, unless the condition wants one.
 
         Args:
             pk: Partition key.
             sk: Sort key.
             set_to: Attributes and their new values; None removes one.
-            only_if: The condition; names in it are written ``#name``.
+            only_if: The condition; names in it are written ``#name``. Empty for none.
             values: What the condition's ``:placeholders`` stand for.
+            add_to: Numbers, and by how much they grow; one that does not exist is 0.
         """
-        names = {f"#{name}": name for name in set_to} | {
-            word: word[1:] for word in only_if.replace("(", " ").split() if word.startswith("#")
+        add_to = add_to or {}
+        named = (word for word in only_if.replace("(", " ").replace(")", " ").split() if word.startswith("#"))
+        names = {f"#{name}": name for name in (*set_to, *add_to)} | {word: word[1:] for word in named}
+        clauses = {
+            "SET": [f"#{name} = :set_{name}" for name, value in set_to.items() if value is not None],
+            "REMOVE": [f"#{name}" for name, value in set_to.items() if value is None],
+            "ADD": [f"#{name} :add_{name}" for name in add_to],
         }
-        kept = ", ".join(f"#{name} = :set_{name}" for name, value in set_to.items() if value is not None)
-        removed = ", ".join(f"#{name}" for name, value in set_to.items() if value is None)
+        placeholders: dict[str, object] = {f":set_{name}": value for name, value in set_to.items()}
+        placeholders |= {f":add_{name}": value for name, value in add_to.items()}
+        condition = {"ConditionExpression": only_if} if only_if else {}
         return {
             "Update": {
                 "TableName": self._name,
                 "Key": to_item({"pk": pk, "sk": sk}),
-                "UpdateExpression": f"SET {kept}" + (f" REMOVE {removed}" if removed else ""),
-                "ConditionExpression": only_if,
+                "UpdateExpression": " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses.items() if parts),
                 "ExpressionAttributeNames": names,
-                "ExpressionAttributeValues": to_item({f":set_{name}": value for name, value in set_to.items()})
-                | to_item(values),
+                "ExpressionAttributeValues": to_item(placeholders | dict(values)),
+                **condition,  # type: ignore[typeddict-item]
             }
         }
+
+    def update(
+        self,
+        pk: str,
+        sk: str,
+        *,
+        set_to: Mapping[str, object],
+        only_if: str,
+        values: Mapping[str, object],
+        add_to: Mapping[str, int] | None = None,
+    ) -> None:
+        """Updates one item, as ``transact_update`` says; raises ConditionFailed."""
+        update = self.transact_update(pk, sk, set_to=set_to, only_if=only_if, values=values, add_to=add_to)["Update"]
+        with _answered("updating an item"):
+            self._dynamodb.update_item(**update)
+
+    def put(self, values: Mapping[str, object]) -> None:
+        """Writes an item, whatever was there."""
+        with _answered("writing an item"):
+            self._dynamodb.put_item(TableName=self._name, Item=to_item(values))
+
+    def delete(self, pk: str, sk: str) -> None:
+        """Removes an item, if it is there."""
+        with _answered("removing an item"):
+            self._dynamodb.delete_item(TableName=self._name, Key=to_item({"pk": pk, "sk": sk}))
 
     def transact(self, *writes: TransactWriteItemTypeDef) -> None:
         """Does all writes, which may concern other tables too, or none; raises ConditionFailed."""
