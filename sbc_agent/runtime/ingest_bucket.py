@@ -1,13 +1,15 @@
 """The ingest bucket: put an object exactly once, and say in Dualtone's own errors why not.
 
 Each object is put with ``If-None-Match: *`` and its SHA-256 as the checksum that S3 verifies, so nothing is
-overwritten and nothing arrives damaged. A name that is taken is compared with what we hold; the same bytes are as
-good as stored.
+overwritten and nothing arrives damaged. A name that is taken, by an earlier put whose answer was lost, is compared with
+what we hold: the same bytes, or the same part cut otherwise, are as good as stored. Where the agent may put and nothing
+else, as the template has it, the comparison is left to the finaliser, and the answer says so.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
@@ -15,17 +17,19 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dualtone.domain import part
 from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolation, Unavailable
+from sbc_agent.runtime.transfers import PRESENT, STORED, TAKEN
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-STORED: Final = "stored"
-PRESENT: Final = "present"
 _CONNECT_TIMEOUT_S: Final = 10
 _READ_TIMEOUT_S: Final = 60
 _LONG_POLL_READ_TIMEOUT_S: Final = 40
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
 _PRECONDITION_FAILED: Final = 412
 _SERVER_ERROR: Final = 500
 
@@ -34,6 +38,7 @@ _PASSING: Final = frozenset(
     {
         "ConditionalRequestConflict",
         "ExpiredToken",
+        "ExpiredTokenException",
         "OperationAborted",
         "RequestTimeout",
         "RequestTimeTooSkewed",
@@ -64,7 +69,8 @@ class ObjectStore(Protocol):
             sha256: Their digest, 32 bytes.
 
         Returns:
-            ``stored``, or ``present`` if the same object is there already.
+            ``stored``; ``present`` if the same object is there already; ``taken`` if something of this name is, and the
+            agent may not look.
 
         Raises:
             Unavailable: Later, the same may succeed.
@@ -93,25 +99,41 @@ class IngestBucket:
         checksum = base64.b64encode(sha256).decode("ascii")
 
         def request() -> str:
+            # A stream goes out in small pieces with a time limit each; bytes would have one limit for all of them.
             self._client.put_object(
-                Bucket=self._bucket, Key=self._prefix + key, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=io.BytesIO(body),
+                IfNoneMatch="*",
+                ChecksumSHA256=checksum,
             )
             return STORED
 
         try:
             return translated(request)
         except _Taken:
-            self._compare(key, len(body), checksum)
-            return PRESENT
+            return self._compared(key, body, checksum)
 
-    def _compare(self, key: str, size_bytes: int, checksum: str) -> None:
+    def _compared(self, key: str, body: bytes, checksum: str) -> str:
         """Compares the object that has the name with ours, as far as the agent may look; raises IntegrityError."""
+        bucket, key = self._bucket, self._prefix + key
         try:
-            found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
-        except (ClientError, BotoCoreError):
-            return  # a put-only agent learns no more than that the name is taken, and only itself may write there
-        if found["ContentLength"] != size_bytes or found.get("ChecksumSHA256", checksum) != checksum:
+            head = self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            if head.get("ChecksumSHA256") == checksum:
+                return PRESENT
+            found = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            status = _status(error)
+            if status == _FORBIDDEN:
+                return TAKEN
+            if status == _NOT_FOUND:
+                raise Unavailable("the object that had the name is gone") from error
+            raise _meaning(error) from error
+        except BotoCoreError as error:
+            raise Unavailable(type(error).__name__) from error
+        if found != body and not _is_same_part(found, body):
             raise IntegrityError("another object has this name in the ingest bucket")
+        return PRESENT
 
 
 class _Taken(Exception):  # noqa: N818 - not an error: the object is there
@@ -130,9 +152,32 @@ def translated(request: Callable[[], _T]) -> _T:
         raise Unavailable("the credentials ended before they were used: is this machine's clock right?") from error
 
 
+def reason(error: Exception) -> str:
+    """Why a request did not succeed, in one word that may be logged: the service's own code, or the error's class."""
+    cause = error.__cause__
+    if isinstance(cause, ClientError) and (code := _code(cause)) and not code.isdigit():
+        return code
+    return type(cause or error).__name__
+
+
+def _is_same_part(one: bytes, other: bytes) -> bool:
+    """Whether two files are the same part, whatever was cut out of each: its digest does not change by that."""
+    try:
+        return part.read(one).digest == part.read(other).digest
+    except MalformedInput:
+        return False
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
 def _meaning(error: ClientError) -> Exception:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
-    code = error.response.get("Error", {}).get("Code", "")
+    status, code = _status(error), _code(error)
     if status == _PRECONDITION_FAILED:
         return _Taken()
     if code in _OBJECT_FAULTS:

@@ -2,8 +2,9 @@
 
 ``spool_dir/<call>/`` holds what the media process wrote: ``opening-00.json``, ``part-00-000000.dtp`` and so on, and
 ``manifest.json`` last. A name that ends in ``.open`` is still being written. Beside them the uplink keeps
-``transfers.jsonl``, a line for every object that is up, so that a restart sends nothing twice. A call's id begins
-with its time: the order of names is the order of age.
+``transfers.jsonl``, a line when the upload of an object begins and one when S3 has answered, so that a restart sends
+nothing twice and knows what may still be on its way. A call's id begins with its time: the order of names is the order
+of age.
 """
 
 from __future__ import annotations
@@ -22,29 +23,11 @@ from dualtone.domain.call_files import MANIFEST_NAME
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import CallId
 from sbc_agent.runtime.durable import sync_directory
+from sbc_agent.runtime.transfers import Transfer
 
 TRANSFERS_NAME: Final = "transfers.jsonl"
 _FREED_PREFIX: Final = ".freed-"
 _OPENING_OR_PART: Final = re.compile(r"opening-(\d{2,})\.json|part-(\d{2,})-(\d{6,})\.dtp", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """An object that is up.
-
-    Attributes:
-        name: Its file name.
-        sha256: SHA-256 of its bytes in hex.
-        size_bytes: Its size.
-        result: ``stored``, or ``present`` when it was there already.
-        at_s: Unix time of the transfer.
-    """
-
-    name: str
-    sha256: str
-    size_bytes: int
-    result: str
-    at_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +83,16 @@ class Spool:
         except FileNotFoundError:
             return None
 
-    def transfers(self, call: CallId) -> dict[str, Transfer]:
-        """What is up of a call, by file name; a line torn by a crash counts as not there."""
+    def transfers(self, call: CallId) -> list[Transfer]:
+        """What happened to a call's objects, in order; a line torn by a crash counts as not there."""
         try:
             lines = self.path(call, TRANSFERS_NAME).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return {}
-        return {transfer.name: transfer for transfer in _readable(lines)}
+            return []
+        return list(_readable(lines))
 
     def note(self, call: CallId, transfer: Transfer) -> None:
-        """Writes that an object is up. Not forced to disk: what a crash forgets is sent again and found present."""
+        """Writes what happened to an object. Not forced to disk: what a crash forgets is put again and found there."""
         with self.path(call, TRANSFERS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(transfer), separators=(",", ":")) + "\n")
 
@@ -163,4 +146,4 @@ def _readable(lines: list[str]) -> Iterator[Transfer]:
         try:
             yield Transfer(**json.loads(line))
         except (ValueError, TypeError):
-            continue  # torn by a crash: that object is sent again and found present
+            continue  # torn by a crash: that object is put again and found there

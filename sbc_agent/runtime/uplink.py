@@ -1,7 +1,7 @@
-"""The uplink: carries sealed files from the spool to the ingest bucket, oldest call first, for as long as it takes.
+"""The uplink: gets the spool's sealed files to the ingest bucket, oldest call first, for as long as it takes.
 
-Within a call one file goes at a time, in order, the manifest last; several calls go side by side, one to a thread.
-Nothing here can fail a call. Two things can go wrong, and they are kept apart:
+Within a call one file goes at a time, in order, the manifest last (see ``courier``); several calls go side by side, one
+to a thread. Nothing here can fail a call. Two things can go wrong, and they are kept apart:
 
 - the *link* (no network, throttled, credentials refused): nobody sends; after a back-off one thread tries, and its
   success opens the way for all;
@@ -10,32 +10,34 @@ Nothing here can fail a call. Two things can go wrong, and they are kept apart:
 
 Calls are found by :meth:`Uplink.notify` (the media process has closed a part) and by a scan of the directory every
 now and then, which alone would do. A call leaves the spool by :meth:`Uplink.free` only, which a receipt of the cloud
-calls.
+calls. One whose directory somebody took away is forgotten.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random as random_numbers
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from dualtone.domain import part
 from dualtone.domain.call_files import MANIFEST_NAME
-from dualtone.domain.errors import DualtoneError, IntegrityError, PolicyViolation, Unavailable
+from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.runtime.backoff import Backoff
 from sbc_agent.runtime.call_queue import CallQueue
+from sbc_agent.runtime.courier import Carried, Courier
 from sbc_agent.runtime.ingest_bucket import ObjectStore
+from sbc_agent.runtime.link import Link
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.spool import Spool, Transfer
+from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.transfers import Patience
 
 SCAN_EVERY_S: Final = 5.0
-RECEIPT_OVERDUE_S: Final = 6 * 3600.0
 _JOIN_S: Final = 2.0
 _SETTLED_NS: Final = 1_000_000_000  # a directory's time of change is coarse: believed once it is a second old
 
@@ -46,6 +48,7 @@ class UplinkState:
 
     Attributes:
         link: ``up``, ``down`` (no answer) or ``refused`` (the cloud says no).
+        reason: Why it is not up, in one word; empty when it is.
         calls_waiting: Calls with something to send.
         calls_unconfirmed: Calls that are up and wait for their receipt.
         objects_sent: Since the start.
@@ -56,6 +59,7 @@ class UplinkState:
     """
 
     link: str
+    reason: str
     calls_waiting: int
     calls_unconfirmed: int
     objects_sent: int
@@ -77,8 +81,7 @@ class Uplink:
         wall: Unix time in seconds, for the transfer log.
         random: Draws from [0, 1), for the jitter.
         scan_every_s: How often the whole spool is looked through.
-        receipt_overdue_s: After how long without a receipt a manifest is put again: the cloud tells anew what it has,
-            also when the agent was away for longer than its queue keeps messages.
+        patience: How long what is up is left alone before it is put again.
     """
 
     def __init__(
@@ -92,30 +95,26 @@ class Uplink:
         wall: Callable[[], float] = time.time,
         random: Callable[[], float] = random_numbers.random,
         scan_every_s: float = SCAN_EVERY_S,
-        receipt_overdue_s: float = RECEIPT_OVERDUE_S,
+        patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
         self._spool = spool
-        self._store = store
         self._log = log
         self._clock = clock
         self._wall = wall
         self._random = random
         self._scan_every_s = scan_every_s
-        self._receipt_overdue_s = receipt_overdue_s
         self._changed = threading.Condition()
         self._queue = CallQueue()
-        self._listed: dict[CallId, int] = {}  # time of change of a directory that was listed with nothing left to send
         self._backoffs: dict[CallId, Backoff] = {}
-        self._sent: dict[CallId, dict[str, Transfer]] = {}  # of calls that are not wholly up
-        self._unconfirmed: dict[CallId, float] = {}  # wall time at which the manifest went up
-        self._link = Backoff(random)
-        self._refused = False
-        self._probing = False
+        self._link = Link(random)
         self._next_scan = 0.0
         self._objects_sent = 0
         self._bytes_sent = 0
         self._last_success: float | None = None
         self._stopping = False
+        self._courier = Courier(
+            spool=spool, store=store, log=log, patience=patience, clock=clock, wall=wall, delivered=self._delivered
+        )
         self._threads = [
             threading.Thread(target=self._work, name=f"uplink-{index}", daemon=True) for index in range(threads)
         ]
@@ -134,6 +133,21 @@ class Uplink:
             self._queue.push(call)
             self._changed.notify()
 
+    def recut(self, call: CallId, names: Iterable[str]) -> Future[None]:
+        """Parts of a call were cut in the spool: when can the cloud be told to cut what is up of them?
+
+        Args:
+            call: The call; one that is not here (any more) is fine.
+            names: File names of the parts, rewritten already.
+
+        Returns:
+            What is done as soon as no older bytes of them can reach the bucket any more; cancelled if the uplink ends
+            before. It is resolved in a thread of the uplink.
+        """
+        future = self._courier.recut(call, names)
+        self.notify(call)
+        return future
+
     def drain(self, grace_s: float) -> int:
         """Waits until everything is up, no longer than the grace time; a link that is still down is tried once more.
 
@@ -144,7 +158,7 @@ class Uplink:
         self.scan()
         with self._changed:
             failures = self._link.failures
-            self._link.not_before = self._clock()
+            self._link.probe_now(self._clock())
             self._changed.notify_all()
             while self._queue.busy:
                 left_s = deadline - self._clock()
@@ -158,23 +172,24 @@ class Uplink:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(_JOIN_S)
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._courier.close()
 
     def state(self) -> UplinkState:
         """What there is to tell."""
         with self._changed:
-            now = self._clock()
-            down = self._link.failures > 0
             return UplinkState(
-                link="up" if not down else "refused" if self._refused else "down",
+                link=self._link.word,
+                reason=self._link.reason,
                 calls_waiting=len(self._queue),
-                calls_unconfirmed=len(self._unconfirmed),
+                calls_unconfirmed=self._queue.unconfirmed,
                 objects_sent=self._objects_sent,
                 bytes_sent=self._bytes_sent,
                 failures=self._link.failures,
-                retry_s=round(max(0.0, self._link.not_before - now), 1) if down else 0.0,
+                retry_s=self._link.retry_s(self._clock()),
                 last_success_s=None if self._last_success is None else int(self._last_success),
             )
 
@@ -194,7 +209,10 @@ class Uplink:
                 return "unknown"
             if not self._spool.path(call, MANIFEST_NAME).exists():
                 return "unfinished"
-            own = [self._digest(call, name) for name in self._spool.parts(call)]
+            try:
+                own = [self._digest(call, name) for name in self._spool.parts(call)]
+            except MalformedInput:
+                return "differs"
             if sorted(own) != sorted(parts):
                 return "differs"
             self._spool.free(call)
@@ -205,17 +223,14 @@ class Uplink:
 
     def scan(self) -> None:
         """Looks through the whole spool for calls with something to send."""
-        overdue = self._wall() - self._receipt_overdue_s
         calls = self._spool.calls()
+        awaited = self._courier.awaited
         with self._changed:
-            self._next_scan = self._clock() + self._scan_every_s
-            for call in calls:
-                if self._unconfirmed.get(call, overdue + 1) <= overdue:
-                    del self._unconfirmed[call]
-                    self._sent[call] = self._spool.transfers(call)
-                    self._sent[call].pop(MANIFEST_NAME, None)
-                if call not in self._unconfirmed and self._listed.get(call) != self._spool.changed_ns(call):
-                    self._queue.push(call)
+            now = self._clock()
+            self._next_scan = now + self._scan_every_s
+            self._queue.wake(calls, now, self._spool.changed_ns)
+            for call in awaited.difference(calls):
+                self._queue.push(call)  # its directory is gone: whoever takes it up forgets it
             self._changed.notify_all()
 
     def send_next(self) -> bool:
@@ -228,7 +243,7 @@ class Uplink:
             self._send(call)
         finally:
             with self._changed:
-                self._probing = self._probing and not probing
+                self._link.probing = self._link.probing and not probing
                 self._queue.release(call)
                 self._changed.notify_all()
         return True
@@ -261,20 +276,7 @@ class Uplink:
     def _send(self, call: CallId) -> None:
         """Sends the files of a claimed call until none waits or one fails."""
         try:
-            if call not in self._sent:
-                self._sent[call] = self._spool.transfers(call)
-            sent = self._sent[call]
-            changed_ns = self._spool.changed_ns(call)
-            while names := self._spool.waiting(call, frozenset(sent)):
-                for name in names:
-                    sent[name] = self._transfer(call, name)
-                changed_ns = None
-            self._backoffs.pop(call, None)
-            if MANIFEST_NAME in sent:
-                self._forget(call)
-                self._unconfirmed[call] = sent[MANIFEST_NAME].at_s
-            elif changed_ns is not None and changed_ns < self._wall() * 1e9 - _SETTLED_NS:
-                self._listed[call] = changed_ns
+            self._rest(call, self._courier.carry(call))
         except (Unavailable, PolicyViolation) as error:
             self._link_failed(call, error)
         except (DualtoneError, OSError) as error:
@@ -283,67 +285,38 @@ class Uplink:
             self._log.failure("uplink_failed", error, call=call)
             self._call_failed(call, error)
 
-    def _transfer(self, call: CallId, name: str) -> Transfer:
-        """Sends one file, and tells it in the log whatever comes of it."""
-        # REQ: FEATURES P7: a log of every transfer: bytes, hash, result.
-        started = self._clock()
-        body = self._spool.path(call, name).read_bytes()
-        sha256 = hashlib.sha256(body).hexdigest()
-        try:
-            result = self._store.put(f"{call}/{name}", body, bytes.fromhex(sha256))
-        except DualtoneError as error:
-            self._log.warning(
-                "transfer",
-                call=call,
-                object=name,
-                bytes=len(body),
-                sha256=sha256,
-                result="failed",
-                reason=type(error).__name__,
-            )
-            raise
-        transfer = Transfer(name, sha256, len(body), result, int(self._wall()))
-        self._note(call, transfer)
+    # -- what comes of it -------------------------------------------------------------------------------------------
+
+    def _rest(self, call: CallId, carried: Carried) -> None:
+        """Leaves a call alone until there may be something to send of it."""
+        settled = carried.changed_ns is not None and carried.changed_ns < self._wall() * 1e9 - _SETTLED_NS
+        with self._changed:
+            self._backoffs.pop(call, None)
+            self._queue.forget(call)
+            if carried.finished or settled:
+                until = self._clock() + carried.rest_s
+                self._queue.rest(call, until, carried.changed_ns, finished=carried.finished)
+
+    def _delivered(self, size_bytes: int) -> None:
+        """An object is up."""
         with self._changed:
             self._objects_sent += 1
-            self._bytes_sent += len(body)
+            self._bytes_sent += size_bytes
             self._last_success = self._wall()
-            if self._link.failures:
-                self._link.succeed()
-                self._refused = False
+            if self._link.succeeded():
                 self._log.info("uplink_up")
                 self._changed.notify_all()
-        self._log.info(
-            "transfer",
-            call=call,
-            object=name,
-            bytes=len(body),
-            sha256=sha256,
-            result=result,
-            ms=round(1000 * (self._clock() - started)),
-        )
-        return transfer
-
-    def _note(self, call: CallId, transfer: Transfer) -> None:
-        """Keeps what is up for the next start; a full disk, which uploading cures, must not stop it."""
-        try:
-            self._spool.note(call, transfer)
-        except OSError as error:
-            self._log.error("transfer_not_noted", call=call, object=transfer.name, error=type(error).__name__)
 
     def _link_failed(self, call: CallId, error: DualtoneError) -> None:
         with self._changed:
             self._queue.push(call)
-            now = self._clock()
-            if not self._link.may_try(now):
+            retry_s = self._link.failed(error, self._clock())
+            if retry_s is None:
                 return  # another thread has met the same failure
-            retry_s = self._link.fail(now)
-            self._refused = isinstance(error, PolicyViolation)
+            told = {"reason": self._link.reason, "retry_s": round(retry_s, 1), "attempts": self._link.failures}
+            write = self._log.error if self._link.refused else self._log.warning
+            write("uplink_refused" if self._link.refused else "uplink_down", **told)
             self._changed.notify_all()
-        if self._refused:
-            self._log.error("uplink_refused", retry_s=round(retry_s, 1), attempts=self._link.failures)
-        else:
-            self._log.warning("uplink_down", retry_s=round(retry_s, 1), attempts=self._link.failures)
 
     def _call_failed(self, call: CallId, error: Exception) -> None:
         if isinstance(error, FileNotFoundError) and not self._spool.path(call).is_dir():
@@ -361,8 +334,11 @@ class Uplink:
         return part.read(self._spool.path(call, name).read_bytes()).digest.hex()
 
     def _forget(self, call: CallId) -> None:
-        for known in (self._sent, self._backoffs, self._listed, self._unconfirmed):
-            known.pop(call, None)
+        """A call is not here any more; it is claimed."""
+        self._courier.forget(call)
+        with self._changed:
+            self._queue.forget(call)
+            self._backoffs.pop(call, None)
 
     # -- who works on what ------------------------------------------------------------------------------------------
 
@@ -370,13 +346,13 @@ class Uplink:
         """Takes the oldest call that may be tried now, and says whether the attempt is the one probe of a lost link."""
         with self._changed:
             now = self._clock()
-            down = self._link.failures > 0
-            if down and (self._probing or not self._link.may_try(now)):
+            if not self._link.may_send(now):
                 return None
             call = self._queue.claim(now)
             if call is None:
                 return None
-            self._probing = self._probing or down
+            down = self._link.failures > 0
+            self._link.probing = self._link.probing or down
             return call, down
 
     @contextmanager
@@ -395,7 +371,7 @@ class Uplink:
         now = self._clock()
         due = [self._next_scan]
         if self._link.failures:
-            if len(self._queue) and not self._probing:
+            if len(self._queue) and self._link.not_before is not None:
                 due.append(self._link.not_before)
         elif (delay_over := self._queue.next_due()) is not None:
             due.append(delay_over)

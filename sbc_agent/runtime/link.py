@@ -1,0 +1,72 @@
+"""The link to the cloud, as all uploads share it: up, or down for a while, or refused. Pure but for the random source.
+
+Not thread-safe by itself; the uplink uses it under its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dualtone.domain.errors import DualtoneError, PolicyViolation
+from sbc_agent.runtime.backoff import Backoff
+from sbc_agent.runtime.ingest_bucket import reason
+
+
+class Link:
+    """Whether anybody may send.
+
+    While it is down nobody does; after a back-off one thread probes it, and its success opens the way for all.
+
+    Attributes:
+        refused: Whether it is down because the cloud says no.
+        reason: Why it is down, in one word; empty when it is up.
+        probing: Whether somebody probes it.
+    """
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._backoff = Backoff(random)
+        self.refused = False
+        self.reason = ""
+        self.probing = False
+
+    @property
+    def failures(self) -> int:
+        """Failed attempts in a row; 0 when it is up."""
+        return self._backoff.failures
+
+    @property
+    def word(self) -> str:
+        """``up``, ``down`` or ``refused``."""
+        return "up" if not self.failures else "refused" if self.refused else "down"
+
+    @property
+    def not_before(self) -> float | None:
+        """When it may be probed; None while somebody does, or when it is up."""
+        return self._backoff.not_before if self.failures and not self.probing else None
+
+    def may_send(self, now: float) -> bool:
+        """Whether somebody may send now, all or one to probe."""
+        return not self.failures or (not self.probing and self._backoff.may_try(now))
+
+    def probe_now(self, now: float) -> None:
+        """Does not wait out the back-off."""
+        self._backoff.not_before = now
+
+    def failed(self, error: DualtoneError, now: float) -> float | None:
+        """Somebody met a failure; returns the seconds until the next attempt, None if another met the same before."""
+        if not self._backoff.may_try(now):
+            return None
+        self.refused = isinstance(error, PolicyViolation)
+        self.reason = reason(error)
+        return self._backoff.fail(now)
+
+    def succeeded(self) -> bool:
+        """Something went up; returns whether the link was down."""
+        was_down = self.failures > 0
+        self._backoff.succeed()
+        self.refused, self.reason = False, ""
+        return was_down
+
+    def retry_s(self, now: float) -> float:
+        """Seconds until the next attempt, 0 when it is up."""
+        return round(max(0.0, self._backoff.not_before - now), 1) if self.failures else 0.0
