@@ -3,16 +3,33 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from boto3.dynamodb.types import TypeSerializer
 
 from dualtone.domain.ids import TenantId
 from dualtone.usecases.authenticate import members_of
-from infra.local.template import Stack
 
 ROLES = ("administrator", "officer")
 _TOKEN_HOURS = 24  # the longest that Cognito allows: a local cloud may run all day
+
+
+class Clients(Protocol):
+    """Makes boto3 clients of the account that the template was deployed to."""
+
+    def client(self, service: str) -> Any:
+        """Return the client of a service."""
+
+
+class Deployed(Protocol):
+    """The template, deployed: here or in the second emulator."""
+
+    @property
+    def account(self) -> Clients:
+        """Where."""
+
+    def ref(self, logical_id: str) -> str:
+        """Return the physical id of a resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +70,7 @@ class Tenant:
     tokens: Mapping[str, str]
 
 
-def onboard(stack: Stack, plan: TenantPlan) -> Tenant:
+def onboard(stack: Deployed, plan: TenantPlan) -> Tenant:
     """Make a tenant in the stack's user pool and directory.
 
     Args:
@@ -82,7 +99,7 @@ def onboard(stack: Stack, plan: TenantPlan) -> Tenant:
     return Tenant(plan.tenant, client_id, tokens)
 
 
-def _bind(stack: Stack, plan: TenantPlan, client_id: str) -> None:
+def _bind(stack: Deployed, plan: TenantPlan, client_id: str) -> None:
     """Write the tenant's configuration and the server-side binding of its app client."""
     dynamodb, table = stack.account.client("dynamodb"), stack.ref("DirectoryTable")
     configuration = {
@@ -109,6 +126,7 @@ def _person(cognito: Any, pool_id: str, client_id: str, username: str, *, groups
         UserPoolId=pool_id,
         Username=username,
         MessageAction="SUPPRESS",
+        TemporaryPassword=password,  # one that is left to ministack does not conform to the pool's policy
         UserAttributes=[
             {"Name": "email", "Value": f"{username}@example.com"},
             {"Name": "email_verified", "Value": "true"},
