@@ -145,12 +145,12 @@ class MemoryVault:
 class MemoryKeys:
     """The keys table in memory."""
 
-    items: dict[tuple[TenantId, RecordingId], KeyItem] = field(default_factory=dict)
+    items: dict[tuple[TenantId, RecordingId, int], KeyItem] = field(default_factory=dict)
 
-    def load(self, tenant: TenantId, recording: RecordingId) -> KeyItem:
-        if (tenant, recording) not in self.items:
+    def load(self, tenant: TenantId, recording: RecordingId, generation: int) -> KeyItem:
+        if (tenant, recording, generation) not in self.items:
             raise NotFound("the recording has no keys")
-        return self.items[tenant, recording]
+        return self.items[tenant, recording, generation]
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,8 @@ class Row:
 
     tenant: TenantId
     recording_id: RecordingId
+    generation: int
+    duration_ms: int
     vault_key: str
     vault_version_id: str
     manifest: bytes
@@ -179,7 +181,7 @@ class Vault:
     def store(self, recording: SealedRecording) -> Row:
         manifest = recording.manifest
         self.objects.objects[recording.vault_key, "v1"] = recording.data
-        self.keys.items[manifest.tenant, manifest.recording] = wrap_keys.wrap(
+        self.keys.items[manifest.tenant, manifest.recording, manifest.generation] = wrap_keys.wrap(
             self.custodians,
             nodes=recording.nodes,
             scope=KeyScope(manifest.tenant, manifest.recording),
@@ -191,6 +193,8 @@ class Vault:
         return Row(
             manifest.tenant,
             manifest.recording,
+            manifest.generation,
+            manifest.segment_ms * manifest.segment_count,
             recording.vault_key,
             "v1",
             recording.manifest_payload,

@@ -150,7 +150,7 @@ def test_what_cannot_be_opened_is_on_record_as_asked_for_and_failed(
     made = recordings.make("acme", clock.now_ms() - 5_000_000)
     wiring.dynamodb().delete_item(
         TableName=wiring.settings().keys_table,
-        Key={"pk": {"S": f"acme#{made.recording_id}"}, "sk": {"S": "v"}},
+        Key={"pk": {"S": f"acme#{made.recording_id}"}, "sk": {"S": "v#0001"}},
     )
     trail.new()
     assert play(made, officer).status == 404

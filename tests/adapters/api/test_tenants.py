@@ -97,7 +97,7 @@ def test_a_recordings_row_moved_to_another_tenant_does_not_open(cloud: object, s
         if sk == "rec":
             moved |= {"tenant": {"S": "globex"}, "gsi1pk": {"S": "globex#elsewhere"}}
         dynamodb.put_item(TableName=settings.index_table, Item=moved)
-    key = {"pk": {"S": f"acme#{made.recording_id}"}, "sk": {"S": "v"}}
+    key = {"pk": {"S": f"acme#{made.recording_id}"}, "sk": {"S": "v#0001"}}
     keys = dynamodb.get_item(TableName=settings.keys_table, Key=key)["Item"]
     dynamodb.put_item(TableName=settings.keys_table, Item=keys | {"pk": {"S": f"globex#{made.recording_id}"}})
     path = {"recording_id": made.recording_id}

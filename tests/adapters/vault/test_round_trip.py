@@ -39,9 +39,11 @@ def row(aws: Aws) -> Row:
         nonce=bytes(12),
         created_at_ms=0,
     )
-    aws.dynamodb.transact_write_items(TransactItems=[keys.transact_put(ACME, RECORDING, item)])
+    aws.dynamodb.transact_write_items(TransactItems=[keys.transact_put(ACME, RECORDING, 1, item)])
     envelope = signing.Envelope.sealed_by(KmsSigner(kms, aws.signing), vault_manifest.KIND, SEALED.manifest_payload)
-    return Row(ACME, RECORDING, SEALED.vault_key, version, envelope.payload, envelope.signature, envelope.key_id)
+    return Row(
+        ACME, RECORDING, 1, 30_000, SEALED.vault_key, version, envelope.payload, envelope.signature, envelope.key_id
+    )
 
 
 def access(aws: Aws) -> VaultAccess:
@@ -90,8 +92,8 @@ def test_another_tenant_finds_no_keys(aws: Aws, row: Row) -> None:
     with pytest.raises(IntegrityError, match="swapped"):
         opener(aws).read(replace(row, tenant=GLOBEX), 0, len(FILE) - 1)
     with pytest.raises(NotFound):
-        KeyStore(aws.dynamodb, TABLE).load(GLOBEX, RECORDING)
-    item = KeyStore(aws.dynamodb, TABLE).load(ACME, RECORDING)
+        KeyStore(aws.dynamodb, TABLE).load(GLOBEX, RECORDING, 1)
+    item = KeyStore(aws.dynamodb, TABLE).load(ACME, RECORDING, 1)
     with pytest.raises(IntegrityError):
         wrap_keys.unwrap(access(aws).custody(GLOBEX), item, KeyScope(GLOBEX, RECORDING))
 

@@ -41,11 +41,22 @@ def assert_forgets(nodes: NodeSet, forgotten: set[int], probe: set[int]) -> None
     for leaf in probe:
         if leaf in forgotten:
             assert not kept & ancestors(nodes.count, leaf)
+            assert list(keytree.derive_kept(nodes, leaf, leaf)) == [None]
             with pytest.raises(NotFound):
                 keytree.derive(nodes, leaf)
         else:
             assert len(kept & ancestors(nodes.count, leaf)) == 1
             assert keytree.derive(nodes, leaf) == leaf_by_definition(ROOT, nodes.count, leaf)
+
+
+def test_a_range_over_punctured_leaves_tells_which_they_are() -> None:
+    """None in their places, the keys as ever in all others."""
+    nodes = punctured(20, [(0, 0), (5, 7), (18, 19)])
+    expected = [leaf_by_definition(ROOT, 20, leaf) if leaf not in {0, 5, 6, 7, 18, 19} else None for leaf in range(20)]
+    assert list(keytree.derive_kept(nodes, 0, 19)) == expected
+    assert list(keytree.derive_kept(nodes, 6, 18)) == expected[6:19]
+    with pytest.raises(ValueError, match="no range"):
+        list(keytree.derive_kept(nodes, 0, 20))
 
 
 @pytest.mark.parametrize("count", range(1, 10))

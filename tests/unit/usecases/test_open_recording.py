@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualtone.domain import keytree, vault_object
+from dualtone.domain.audio.ogg import Page
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound
 from dualtone.domain.kek import KeyScope
 from dualtone.usecases import wrap_keys
+from dualtone.usecases.seal_recording import SealedRecording
 from tests.vault_samples import (
     ACME,
     GLOBEX,
@@ -76,7 +78,7 @@ def test_only_the_keys_of_those_seconds_are_derived(monkeypatch: pytest.MonkeyPa
     row = stored(vault)
     opened: list[int] = []
     derived: list[tuple[int, int]] = []
-    original_open, original_derive = vault_object.open_segment, keytree.derive_range
+    original_open, original_derive = vault_object.open_segment, keytree.derive_kept
 
     def noting_open(head: Any, index: int, *rest: Any) -> bytes:
         opened.append(index)
@@ -87,7 +89,7 @@ def test_only_the_keys_of_those_seconds_are_derived(monkeypatch: pytest.MonkeyPa
         return original_derive(nodes, first, last)
 
     monkeypatch.setattr(vault_object, "open_segment", noting_open)
-    monkeypatch.setattr(keytree, "derive_range", noting_derive)
+    monkeypatch.setattr(keytree, "derive_kept", noting_derive)
     offsets = vault.opener.layout(row).page_offsets
     vault.opener.read(row, offsets[7] + 5, offsets[9] + 5)
     assert opened == [7, 8, 9]
@@ -183,7 +185,7 @@ def test_the_keys_of_another_recording_are_refused() -> None:
     vault = Vault()
     row = stored(vault)
     vault.store(sealed(PAGES, recording=OTHER_RECORDING, root=bytes(32)))
-    vault.keys.items[ACME, RECORDING] = vault.keys.items[ACME, OTHER_RECORDING]
+    vault.keys.items[ACME, RECORDING, 1] = vault.keys.items[ACME, OTHER_RECORDING, 1]
     with pytest.raises(IntegrityError):
         vault.opener.read(row, 0, len(FILE) - 1)
 
@@ -193,7 +195,7 @@ def test_the_keys_of_another_attempt_are_refused(seconds: int) -> None:
     """A key item of the same recording, wrapped for another object of it, opens nothing."""
     vault = Vault()
     row = stored(vault)
-    vault.keys.items[ACME, RECORDING] = wrap_keys.wrap(
+    vault.keys.items[ACME, RECORDING, 1] = wrap_keys.wrap(
         vault.custodians,
         nodes=keytree.full(bytes(32), seconds),
         scope=KeyScope(ACME, RECORDING),
@@ -216,26 +218,46 @@ def test_without_keys_nothing_opens() -> None:
         vault.opener.read(row, len(FILE) - 1, len(FILE) - 1)
 
 
-def test_a_punctured_second_is_not_even_fetched() -> None:
-    """Seconds whose keys were destroyed are gone; those beside them open as before."""
-    vault = Vault()
-    row = stored(vault)
-    vault.keys.items[ACME, RECORDING] = wrap_keys.wrap(
+def punctured(vault: Vault, recording: SealedRecording, first: int, last: int) -> None:
+    """Replaces a recording's keys by those without some seconds."""
+    vault.keys.items[ACME, RECORDING, 1] = wrap_keys.wrap(
         vault.custodians,
-        nodes=keytree.puncture(SEALED.nodes, 4, 5),
+        nodes=keytree.puncture(recording.nodes, first, last),
         scope=KeyScope(ACME, RECORDING, 2),
         key_a=KEY_A,
         key_b=KEY_B,
         nonce=bytes(12),
         created_at_ms=0,
     )
+
+
+def test_a_punctured_second_is_silence_in_its_place() -> None:
+    """Of the same size, number and granule position, with a valid checksum; those beside it open as before."""
+    vault, pages = Vault(), pages_of(20, body_bytes=400, last_bytes=400)
+    row, file = vault.store(sealed(pages)), HEADER_PAGES + b"".join(pages)
+    punctured(vault, sealed(pages), 4, 5)
     offsets = vault.opener.layout(row).page_offsets
-    assert vault.opener.read(row, offsets[6], len(FILE) - 1) == FILE[offsets[6] :]
-    assert vault.opener.read(row, 0, offsets[4] - 1) == FILE[: offsets[4]]
+    opened = vault.opener.read(row, 0, len(file) - 1)
+    assert len(opened) == len(file)
+    assert opened[: offsets[4]] + opened[offsets[6] :] == file[: offsets[4]] + file[offsets[6] :]
+    for index in (4, 5):
+        page = Page.parse(opened[offsets[index] : offsets[index + 1]])
+        assert page.encode() == opened[offsets[index] : offsets[index + 1]]
+        assert (page.granule, int.from_bytes(page.head[18:22], "little")) == (48_000 * (index + 1), index + 2)
+        assert [packet[:1] for packet in page.packets()[:-1]] == [b"\x9c"] * 49
+    assert vault.opener.read(row, offsets[4] + 3, offsets[5] + 9) == opened[offsets[4] + 3 : offsets[5] + 10]
+
+
+def test_punctured_seconds_alone_are_not_even_fetched() -> None:
+    """There is nothing to open."""
+    vault, pages = Vault(), pages_of(20, body_bytes=400, last_bytes=400)
+    row = vault.store(sealed(pages))
+    punctured(vault, sealed(pages), 4, 19)
+    offsets = vault.opener.layout(row).page_offsets
     vault.objects.fetched.clear()
-    with pytest.raises(NotFound, match="segment 4 "):
-        vault.opener.read(row, offsets[3], offsets[6])
+    last = Page.parse(vault.opener.read(row, offsets[19], offsets[20] - 1))
     assert vault.objects.fetched == []
+    assert last.head[5] == 4  # REQ: RFC 3533 section 6: the last page of a stream says so
 
 
 def test_only_a_few_heads_are_kept() -> None:

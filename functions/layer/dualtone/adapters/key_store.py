@@ -1,8 +1,15 @@
-"""The keys table: one item per recording, without which every copy of the recording is unreadable."""
+"""The keys table: one item for each generation of a recording, without which every copy of it is unreadable.
+
+| pk                     | sk        | what                                                               |
+|------------------------|-----------|--------------------------------------------------------------------|
+| `<tenant>#<recording>` | `v#<nnnn>` | the sealed node set of a generation and both shares, and its version |
+
+An item is written once, and from then on only replaced by one of the next version that derives less.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dualtone.adapters.aws_errors import translated
 from dualtone.domain.errors import IntegrityError, NotFound
@@ -12,8 +19,6 @@ from dualtone.domain.kek import KeyItem
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
-
-_SORT_KEY: Final = "v"
 
 
 class KeyStore:
@@ -29,18 +34,34 @@ class KeyStore:
         self._client = client
         self._table = table
 
-    def transact_put(self, tenant: TenantId, recording: RecordingId, item: KeyItem) -> TransactWriteItemTypeDef:
-        """One element of ``TransactItems`` for the low-level client; fails if the recording already has an item."""
+    def transact_put(
+        self, tenant: TenantId, recording: RecordingId, generation: int, item: KeyItem
+    ) -> TransactWriteItemTypeDef:
+        """One element of ``TransactItems`` for the low-level client; fails if the generation already has an item."""
         return {
             "Put": {
                 "TableName": self._table,
-                "Item": {**self._key(tenant, recording), **_attributes(item)},
+                "Item": {**self._key(tenant, recording, generation), **_attributes(item)},
                 "ConditionExpression": "attribute_not_exists(pk)",
             }
         }
 
-    def load(self, tenant: TenantId, recording: RecordingId) -> KeyItem:
-        """Reads a recording's item, consistently: a destroyed or punctured one must not come back for a moment.
+    def transact_replace(
+        self, tenant: TenantId, recording: RecordingId, generation: int, item: KeyItem
+    ) -> TransactWriteItemTypeDef:
+        """The same for the item's next version; fails unless the version before it is there."""
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": {**self._key(tenant, recording, generation), **_attributes(item)},
+                "ConditionExpression": "#version = :before",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":before": {"N": str(item.version - 1)}},
+            }
+        }
+
+    def load(self, tenant: TenantId, recording: RecordingId, generation: int) -> KeyItem:
+        """Reads the item of a generation, consistently: a punctured one must not come back for a moment.
 
         Raises:
             IntegrityError: If the item is not one.
@@ -48,7 +69,9 @@ class KeyStore:
             Unavailable: If the table does not answer.
         """
         with translated("reading a key item"):
-            answer = self._client.get_item(TableName=self._table, Key=self._key(tenant, recording), ConsistentRead=True)
+            answer = self._client.get_item(
+                TableName=self._table, Key=self._key(tenant, recording, generation), ConsistentRead=True
+            )
         item = answer.get("Item")
         if item is None:
             raise NotFound("the recording has no keys")
@@ -66,8 +89,8 @@ class KeyStore:
             raise IntegrityError("a key item lacks a field") from error
 
     @staticmethod
-    def _key(tenant: TenantId, recording: RecordingId) -> dict[str, AttributeValueTypeDef]:
-        return {"pk": {"S": f"{tenant}#{recording}"}, "sk": {"S": _SORT_KEY}}
+    def _key(tenant: TenantId, recording: RecordingId, generation: int) -> dict[str, AttributeValueTypeDef]:
+        return {"pk": {"S": f"{tenant}#{recording}"}, "sk": {"S": f"v#{generation:04d}"}}
 
 
 def _attributes(item: KeyItem) -> dict[str, AttributeValueTypeDef]:

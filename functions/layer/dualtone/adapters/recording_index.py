@@ -152,7 +152,7 @@ class RecordingIndex:
             self._table.transact(
                 self._table.transact_put_new(claim),
                 self._to_state(pk, sk, settled),
-                self._keys.transact_put(tenant, entry.recording_id, commit.keys),
+                self._keys.transact_put(tenant, entry.recording_id, entry.generation, commit.keys),
                 self._put({"pk": recording, "sk": "rec", **_recording(entry, position)}),
                 self._put({"pk": recording, "sk": "meta", **commit.metadata}),
                 *(self._put(item) for item in (*found_by, *followed_by)),

@@ -115,6 +115,26 @@ def derive_range(nodes: NodeSet, first: int, last: int) -> Iterator[bytes]:
         NotFound: When it comes to a leaf that was punctured.
         ValueError: If the tree has no such leaves.
     """
+    for leaf, key in enumerate(derive_kept(nodes, first, last), first):
+        if key is None:
+            raise NotFound(f"the key of segment {leaf} was destroyed")
+        yield key
+
+
+def derive_kept(nodes: NodeSet, first: int, last: int) -> Iterator[bytes | None]:
+    """The keys of the leaves ``first`` to ``last``, both included, in order, where they were not punctured.
+
+    Args:
+        nodes: What is kept of the tree.
+        first: The first leaf, from 0.
+        last: The last leaf, at least ``first``.
+
+    Yields:
+        32 bytes for each leaf, or None for one that was punctured.
+
+    Raises:
+        ValueError: If the tree has no such leaves.
+    """
     _check_range(nodes.count, first, last)
     depth = nodes.depth
     expected = first
@@ -122,13 +142,15 @@ def derive_range(nodes: NodeSet, first: int, last: int) -> Iterator[bytes]:
         low, high = _leaves(node, depth)
         if high < first or low > last:
             continue
-        if low > expected:
-            break
+        while expected < low:
+            yield None
+            expected += 1
         for key in _expand(node, depth, first, last):
             yield key
             expected += 1
-    if expected <= last:
-        raise NotFound(f"the key of segment {expected} was destroyed")
+    while expected <= last:
+        yield None
+        expected += 1
 
 
 def puncture(nodes: NodeSet, first: int, last: int) -> NodeSet:

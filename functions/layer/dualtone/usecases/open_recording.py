@@ -3,6 +3,9 @@
 The virtual .opus file is the header pages and all opened segments one after another. A range of it is served by one
 ranged read of the vault and the leaf keys of exactly the segments that the range touches; nothing else is fetched, and
 no other key is derived. The caller writes the audit event before it calls ``read``, from ``Layout.span_ms``.
+
+A second whose key was destroyed is a page of silence in its place, of the same size, sequence number and granule
+position: the file stays a valid one, and everything after it plays at its time.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from dualtone.domain import keytree, vault_object, vault_verifier
+from dualtone.domain import keytree, ogg_page, vault_object, vault_verifier
+from dualtone.domain.audio import ogg
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import RecordingId, TenantId
 from dualtone.domain.kek import KeyItem, KeyScope
@@ -21,6 +25,7 @@ from dualtone.usecases.wrap_keys import Custody
 
 _HEADS_KEPT: Final = 16
 _RANGE_NOT_SATISFIABLE: Final = 416
+_TICKS_PER_MS: Final = 48
 
 
 class StoredRecording(Protocol):
@@ -33,6 +38,14 @@ class StoredRecording(Protocol):
     @property
     def recording_id(self) -> RecordingId:
         """The recording."""
+
+    @property
+    def generation(self) -> int:
+        """Which version of the recording."""
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it is."""
 
     @property
     def vault_key(self) -> str:
@@ -65,8 +78,8 @@ class VaultReader(Protocol):
 class KeyItems(Protocol):
     """The keys table, for reading."""
 
-    def load(self, tenant: TenantId, recording: RecordingId) -> KeyItem:
-        """The item of a recording; raises NotFound if there is none or it was destroyed."""
+    def load(self, tenant: TenantId, recording: RecordingId, generation: int) -> KeyItem:
+        """The item of a generation of a recording; raises NotFound if there is none or it was destroyed."""
 
 
 class VaultAccess(Protocol):
@@ -157,7 +170,7 @@ class OpenRecording:
         Raises:
             IntegrityError: If anything on the way is not what was sealed.
             MalformedInput: With HTTP status 416, if the range is not within the file.
-            NotFound: If the object is gone, or the keys of one of the seconds were destroyed.
+            NotFound: If the object or all of its keys are gone.
             PolicyViolation: If a custodian refuses.
             Unavailable: If a store or a custodian does not answer.
         """
@@ -175,20 +188,24 @@ class OpenRecording:
         head = self._head(recording)
         first, last = touched.start, touched.stop - 1
         # Step 1: both custodians, or nothing.
-        item = self._keys.load(recording.tenant, recording.recording_id)
+        item = self._keys.load(recording.tenant, recording.recording_id, recording.generation)
         scope = KeyScope(recording.tenant, recording.recording_id, item.version)
         nodes = wrap_keys.unwrap(self._access.custody(recording.tenant), item, scope)
         if nodes.count != head.segment_count:
             raise vault_verifier.VerificationError(
                 vault_verifier.Reason.SWAPPED, "the keys are those of another version of the recording"
             )
-        # Step 2: the leaf keys of these segments. A destroyed one ends the matter before anything is fetched.
-        leaf_keys = list(keytree.derive_range(nodes, first, last))
+        # Step 2: the leaf keys of these segments, of those that have one.
+        leaf_keys = list(keytree.derive_kept(nodes, first, last))
+        if not any(leaf_keys):
+            return [_silence(head, index, recording.duration_ms) for index in touched]
         # Step 3: one contiguous read.
         sealed = self._vault.get_range(recording.vault_key, recording.vault_version_id, *head.span(first, last))
         # Step 4: open each in its place.
         return [
             vault_object.open_segment(head, index, key, segment)
+            if key is not None
+            else _silence(head, index, recording.duration_ms)
             for index, key, segment in zip(touched, leaf_keys, head.split(first, last, sealed), strict=True)
         ]
 
@@ -212,3 +229,23 @@ class OpenRecording:
         )
         head = self._vault.get_range(recording.vault_key, recording.vault_version_id, 0, manifest.header_size_bytes)
         return vault_verifier.verify_head(head, manifest)
+
+
+def _silence(head: Head, index: int, duration_ms: int) -> bytes:
+    """What is played for a segment whose key was destroyed.
+
+    The last page's granule position tells where the audio ends; it is reckoned from the duration in milliseconds.
+    """
+    header = head.header
+    ticks = _TICKS_PER_MS * header.segment_ms
+    is_last = index == head.segment_count - 1
+    end = ogg.pre_skip(header.header_pages) + _TICKS_PER_MS * duration_ms
+    granule = min(max(end, ticks * index + 1), ticks * (index + 1)) if is_last else ticks * (index + 1)
+    return ogg.silent_page(
+        header.header_pages,
+        number=index + sum(1 for _ in ogg_page.split_pages(header.header_pages)),
+        granule=granule,
+        packets=-((ticks * index - granule) // ogg.PACKET_TICKS),
+        is_last=is_last,
+        size_bytes=header.page_sizes[index],
+    )

@@ -113,3 +113,32 @@ def test_a_stream_that_is_cut_or_no_stream_is_noticed() -> None:
         reader.close()
     with pytest.raises(MalformedInput):
         list(PageReader().feed(b"not ogg" * 10))
+
+
+HEADERS = page_of([b"OpusHead\x01\x02\x38\x01" + bytes(7)]) + page_of([b"OpusTags"])
+
+
+@pytest.mark.parametrize(("packets", "is_last"), [(50, False), (50, True), (26, True), (1, True)])
+@pytest.mark.parametrize("size_bytes", [LEAST_PAGE_BYTES, 3584, 6144])
+def test_a_silent_page_takes_the_place_of_any(packets: int, *, is_last: bool, size_bytes: int) -> None:
+    """Size, number, granule position, serial number and checksum are as asked for, and every packet says silence."""
+    page = ogg.silent_page(
+        HEADERS, number=9, granule=960 * packets, packets=packets, is_last=is_last, size_bytes=size_bytes
+    )
+    parsed = Page.parse(page)
+    assert (len(page), parsed.granule, parsed.encode()) == (size_bytes, 960 * packets, page)
+    assert (parsed.head[5], int.from_bytes(parsed.head[18:22], "little")) == (4 if is_last else 0, 9)
+    assert parsed.head[14:18] == HEADERS[14:18]
+    assert [frame(packet) for packet in parsed.packets()] == [frame(ogg.SILENT_PACKET)] * packets
+
+
+def test_silence_that_does_not_fit_is_refused() -> None:
+    """No page of ours is that short."""
+    with pytest.raises(MalformedInput):
+        ogg.silent_page(HEADERS, number=2, granule=48_000, packets=50, is_last=False, size_bytes=100)
+
+
+def test_the_pre_skip_is_read_from_the_header() -> None:
+    """REQ: RFC 7845 section 5.1: octets 10 and 11 of OpusHead, little-endian."""
+    assert ogg.pre_skip(HEADERS) == 312
+    assert ogg.pre_skip(page_of([b"\x08ab"])) == ogg.pre_skip(b"") == 0

@@ -28,6 +28,8 @@ _GRANULE: Final = slice(6, 14)
 _CRC: Final = slice(22, 26)
 _REVERSED: Final = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 _ALL_ONES: Final = 0xFFFFFFFF
+_SERIAL: Final = slice(14, 18)
+_END_OF_STREAM: Final = 4
 _LACE: Final = 255
 _LONGEST_PAD: Final = 254
 _MAX_SEGMENTS: Final = 255
@@ -37,6 +39,14 @@ _CODE: Final = 0x03
 # REQ: RFC 6716 section 3.2.5: the frame count octet: bit 6 says that padding follows, the low six bits count frames.
 _ONE_FRAME: Final = 0x01
 _ONE_FRAME_PADDED: Final = 0x41
+
+# REQ: RFC 6716 section 3.1, table 2: configuration 19 is CELT, narrowband, 20 ms; stereo; one frame.
+# REQ: RFC 6716 section 4.3, table 56: the first symbol of a CELT frame says silence.
+SILENT_PACKET: Final = b"\x9c\xff\xfe"
+"""20 ms of digital silence on two channels, whatever was played before; whatever follows begins afresh."""
+
+PACKET_TICKS: Final = 960
+"""How long a packet of 20 ms is in ticks of the granule position, 48,000 a second (RFC 7845 section 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,40 @@ def is_header(page: bytes) -> bool:
     """Says whether a page holds OpusHead or OpusTags (RFC 7845 section 5)."""
     body = _FIXED + page[_FIXED - 1]
     return page[body : body + 8] in (b"OpusHead", b"OpusTags")
+
+
+def silent_page(
+    header_pages: bytes, *, number: int, granule: int, packets: int, is_last: bool, size_bytes: int
+) -> bytes:
+    """A page of silence that takes the place of one which can no longer be opened, so that the others play on.
+
+    Args:
+        header_pages: The stream's header pages, which name its serial number.
+        number: The page's sequence number.
+        granule: Its granule position.
+        packets: How many packets of 20 ms it holds.
+        is_last: Whether the stream ends with it.
+        size_bytes: How long it must be.
+
+    Raises:
+        MalformedInput: If so many packets do not fit.
+    """
+    flags = bytes([_END_OF_STREAM if is_last else 0])
+    head = b"OggS\0" + flags + granule.to_bytes(8, "little") + header_pages[_SERIAL] + number.to_bytes(4, "little")
+    page = Page(head, b"", b"")
+    for _ in range(packets):
+        page = page.with_packet(SILENT_PACKET)
+    if page.size_bytes > size_bytes:
+        raise MalformedInput("a page of silence does not fit")
+    return _padded(page, size_bytes).encode()
+
+
+def pre_skip(header_pages: bytes) -> int:
+    """How many ticks of the granule position precede the audio (RFC 7845 section 5.1); 0 if there is no OpusHead."""
+    if len(header_pages) < _FIXED or not is_header(header_pages):
+        return 0
+    body = _FIXED + header_pages[_FIXED - 1]
+    return int.from_bytes(header_pages[body + 10 : body + 12], "little")
 
 
 class EqualPages(Sequence[bytes]):
