@@ -130,13 +130,12 @@ class SipServer:
 
     # --- restarts ----------------------------------------------------------------------------------------------------
 
-    def changed(self) -> Iterator[tuple[SessionId, SessionSnapshot]]:
-        """The answered sessions that moved since last asked, each as a later run must find it."""
+    def changed(self) -> Iterator[tuple[SessionId, SessionSnapshot | None]]:
+        """The sessions that moved since last asked: as a later run must find them, None for what it need not know."""
         moved, self._changed = self._changed, {}
         for session_id in moved:
-            taken = snapshot.take(self._sessions[session_id]) if session_id in self._sessions else None
-            if taken is not None:
-                yield session_id, taken
+            session = self._sessions.get(session_id)
+            yield session_id, None if session is None else snapshot.take(session)
 
     def restore(self, taken: SessionSnapshot, now: float) -> SessionUpdated:
         """Go on with a session of an earlier run.
@@ -278,12 +277,11 @@ class SipServer:
         self._timers.set(session_id, session.timer())
         self._requests.update(dict.fromkeys(session.requests, session))
         session.requests.clear()
+        self._changed[session_id] = None
         if not session.ended:
-            self._changed[session_id] = None
             if session.dialog is not None:
                 self._dialogs[session.dialog.dialog_id] = session
             return
-        self._changed.pop(session_id, None)
         if self._sessions.pop(session_id, None) is None:
             return
         if session.dialog is not None:

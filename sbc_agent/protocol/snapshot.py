@@ -26,6 +26,7 @@ from sbc_agent.protocol.answer import StreamPlan
 from sbc_agent.protocol.dialogs import Dialog, Unacknowledged
 from sbc_agent.protocol.events import SessionId
 from sbc_agent.protocol.flow import Flow, HostPort
+from sbc_agent.protocol.grammar import CONTROL
 from sbc_agent.protocol.media_session import MediaSession
 from sbc_agent.protocol.server_session import ServerSession
 from sbc_agent.protocol.uas import Uas
@@ -33,6 +34,7 @@ from sbc_agent.protocol.uas import Uas
 FORMAT: Final = 1
 MAX_BYTES: Final = 1 << 20
 
+_ORIGIN_DIGITS: Final = 19
 _STRICT: Final = ConfigDict(strict=True, extra="forbid")
 _ANONYMOUS: Final = "sip:anonymous.invalid"  # REQ: RFC 3323 section 4.1.1.3: a host that names nobody
 _COULD_BE_A_NUMBER: Final = re.compile(r"[0-9]{3}")
@@ -187,22 +189,17 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
         MalformedInput: a field has a value that no snapshot has.
     """
     kept, told = snapshot.dialog, snapshot.media
-    try:
-        call_id, local, remote = (_text(text) for text in (kept.call_id, kept.local, kept.remote))
-        origin_id = int(told.origin_id)
-        remote_tag, target = _text(kept.remote_tag), _text(kept.target)
-        routes = tuple(_text(route) for route in kept.routes)
-    except ValueError:
-        raise MalformedInput("not the snapshot of a session") from None
+    call_id, local, remote = (_text(text) for text in (kept.call_id, kept.local, kept.remote))
+    remote_tag, target = _text(kept.remote_tag), _text(kept.target)
     flow = Flow(kept.transport, kept.peer, kept.ours)
     dialog = Dialog(
         call_id=call_id,
-        local=f"<{local}>;tag={kept.local_tag}",
+        local=f"<{local}>;tag={_text(kept.local_tag)}",
         remote=f"<{remote}>;tag={remote_tag}" if remote_tag else f"<{remote}>",
         local_tag=kept.local_tag,
         remote_tag=remote_tag,
         target=target,
-        routes=routes,
+        routes=tuple(_text(route) for route in kept.routes),
         flow=flow,
         remote_cseq=kept.remote_cseq,
         settled=kept.settled,
@@ -219,7 +216,7 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
     )
     media = MediaSession(
         session,
-        origin_id,
+        _origin_id(told.origin_id),
         call_id,
         ports=dict(told.ports),
         plans=told.plans,
@@ -269,12 +266,24 @@ def _route(value: str) -> str:
     return str(replace(read, uri=str(replace(uri, user=user)), display_name=""))
 
 
+def _origin_id(digits: str) -> int:
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _ORIGIN_DIGITS:
+        raise MalformedInput("the id of a description is not a number below 2**63")
+    return int(digits)
+
+
 def _octets(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _text(octets: str) -> str:
-    return octets.encode("latin-1").decode("utf-8", "surrogateescape")
+    try:
+        text = octets.encode("latin-1").decode("utf-8", "surrogateescape")
+    except ValueError:
+        raise MalformedInput("a text of a snapshot has characters that are no octets") from None
+    if CONTROL.search(text):
+        raise MalformedInput("a text of a snapshot has a control character")
+    return text
 
 
 def _microseconds(seconds: float) -> int:

@@ -49,6 +49,12 @@ class PortPool:
         self._held.update(taken)
         return taken
 
+    def hold(self, ports: Iterable[int]) -> None:
+        """Takes ports out that an earlier run of the agent has handed out; those that are not free stay as they are."""
+        wanted = set(ports) & set(self._free)
+        self._free = collections.deque(port for port in self._free if port not in wanted)
+        self._held |= wanted
+
     def put_back(self, ports: Iterable[int]) -> None:
         """Takes back ports that nobody was told of: they need no rest."""
         for port in ports:

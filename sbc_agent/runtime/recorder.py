@@ -2,20 +2,22 @@
 
 The SIP core says what a peer negotiated (``sbc_agent.protocol.events``); the media process is told in the terms of
 calls and streams. The SDP decides what is kept: a held m-line is an inactive stream, whatever packets still come.
+What a later run needs to go on with a call is in the journal before an answer leaves that depends on it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Callable, Collection
+from typing import Final, Literal
 
 from dualtone.domain import ids
 from dualtone.domain.errors import MalformedInput, Unavailable
+from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
+from sbc_agent.media.messages import Adopted, Alarm, FormatSpec, PortFree, StreamSpec
 from sbc_agent.media.messages import Event as MediaEvent
-from sbc_agent.media.messages import FormatSpec, PortFree, StreamSpec
 from sbc_agent.protocol.events import (
     Event,
     MessageRecorded,
@@ -27,22 +29,13 @@ from sbc_agent.protocol.events import (
     StreamState,
 )
 from sbc_agent.protocol.server import SipServer
+from sbc_agent.runtime.journal import Journal, Legacy, LiveCall, RestingPorts
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import PortPool
+from sbc_agent.runtime.recorded_call import CallListener, CallState, RecordedCall
 
 _SERVICE_UNAVAILABLE: Final = 503
 _END_REASONS: Final[dict[str, Literal["bye", "shutdown", "error"]]] = {"bye": "bye", "shutdown": "shutdown"}
-
-
-@dataclass(slots=True)
-class _Call:
-    """A recording session on its way: the ports it holds, and what the media process was told last."""
-
-    sip_call_id: str
-    ports: list[int] = field(default_factory=list)
-    call: str | None = None
-    streams: tuple[StreamSpec, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Recorder:
@@ -52,7 +45,11 @@ class Recorder:
         server: The SIP core.
         media: The media process, ready.
         log: Where events are written, Call-IDs hashed.
+        journal: Where calls are kept for a later run; None keeps none.
         randomness: Yields random bytes, for call ids.
+
+    Attributes:
+        adopted: How many calls of an earlier run went on in this one.
     """
 
     def __init__(
@@ -61,14 +58,20 @@ class Recorder:
         media: MediaPort,
         log: Log,
         *,
+        journal: Journal | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self.adopted = 0
         self._server = server
         self._media = media
         self._log = log
+        self._journal = journal
+        self._journal_fails = False
         self._randomness = randomness
         self._pool = PortPool(media.ports)
-        self._calls: dict[SessionId, _Call] = {}
+        self._calls: dict[SessionId, RecordedCall] = {}
+        self._adopting: dict[str, SessionId] = {}
+        self._listener: CallListener | None = None
         media.subscribe(self.media_event)
 
     @property
@@ -102,13 +105,120 @@ class Recorder:
             except MalformedInput as error:  # a record too large to pass on: the call goes on without it
                 self._log.failure("record_refused", error)
 
+    def attach(self, listener: CallListener) -> None:
+        """Tells a listener of all calls that there are, and from now on of what becomes of them."""
+        self._listener = listener
+        for call in self._calls.values():
+            if call.call is not None and not call.is_abandoned:
+                if call.is_adopted:
+                    listener.on_adopted(call.call, call.inherited, call.began_at_us)
+                self._identify(call, "live", call.began_at_us)
+                if call.kept is not None:
+                    self._keep(call, dataclasses.replace(call.kept, matches=call.matches))
+
     def media_event(self, event: MediaEvent) -> None:
         """Takes an event of the media process."""
         if isinstance(event, PortFree):
             self._pool.let_go(event.port)
+        elif isinstance(event, Adopted) and self._adopting.pop(event.call, None) is not None:
+            self.adopted += 1
+            self._log.info("call_adopted", call=event.call)
+        elif isinstance(event, Alarm) and event.kind == "command" and event.call in self._adopting:
+            clock = self._media.clock
+            self._abandon(self._adopting.pop(event.call), (clock.now_us() - clock.offset_us) / 1_000_000)
+
+    # -- what outlives this run -------------------------------------------------------------------------------------
+
+    def keep(self, now: float) -> None:
+        """Brings the journal up to date. Call it before anything is sent: what a peer knows, a later run knows too.
+
+        Args:
+            now: The time, in seconds of CLOCK_MONOTONIC.
+        """
+        for session, taken in self._server.changed():
+            call = self._calls.get(session)
+            if call is None or call.call is None:
+                continue
+            if taken is None:
+                self._forget(call, now)
+            else:
+                self._keep(call, LiveCall(call.call, call.began_at_us, taken, call.matches))
+
+    def inherit(self, legacy: Legacy, now: float) -> None:
+        """Goes on with the calls of an earlier run, and lets the media process close what else that run left.
+
+        Args:
+            legacy: What the journal says.
+            now: The time, in seconds of CLOCK_MONOTONIC.
+        """
+        for rest in legacy.resting:
+            self._pool.hold(rest.ports)
+            self._pool.rest(rest.ports, rest.ended_at)
+            self._let_go(rest.ports)
+        open_ports = set(self._media.ports)
+        for live in legacy.live:
+            try:
+                updated = self._server.restore(live.session, now)
+            except MalformedInput as error:
+                self._log.failure("adoption_failed", error, call=live.call)
+                continue
+            self._adopt(live, updated, has_ports=open_ports.issuperset(live.ports), now=now)
+            open_ports.difference_update(live.ports)
+        self._media.recover()
+
+    def _adopt(self, live: LiveCall, updated: SessionUpdated, *, has_ports: bool, now: float) -> None:
+        call = self._calls[updated.session] = RecordedCall(
+            live.session.dialog.call_id,
+            list(live.ports),
+            live.call,
+            live.began_at_us,
+            tuple(_specification(state) for state in updated.streams),
+            updated.facts,
+            live.matches,
+            live.matches,
+            kept=live,
+            is_adopted=True,
+        )
+        if not has_ports:
+            self._abandon(updated.session, now)
+            return
+        self._pool.hold(call.ports)
+        self._adopting[live.call] = updated.session
+        self._media.adopt(live.call, self._media.clock.offset_us + round(now * 1_000_000), call.streams)
+        self._media.session(live.call, call.facts)
+
+    def _abandon(self, session: SessionId, now: float) -> None:
+        """A call of an earlier run cannot go on: its peer is told by BYE, what was kept of it is closed and sent."""
+        call = self._calls[session]
+        call.is_abandoned = True
+        self._log.error("adoption_failed", call=call.call)
+        self._server.end(session, "error", now)
+
+    def _keep(self, call: RecordedCall, live: LiveCall) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.keep(live)
+        except OSError as error:  # the call is recorded on; a restart would not find it, or find it as it was before
+            if not self._journal_fails:
+                self._log.failure("journal_failed", error)
+            self._journal_fails = True
+        else:
+            self._journal_fails, call.kept = False, live
+
+    def _forget(self, call: RecordedCall, now: float) -> None:
+        if self._journal is None or call.kept is None:
+            return
+        try:
+            self._journal.end(call.kept.call, RestingPorts(now, tuple(call.ports)))
+        except OSError as error:
+            self._log.failure("journal_failed", error)
+        call.kept = None
+
+    # -- the SIP core's events --------------------------------------------------------------------------------------
 
     def _offered(self, event: SessionOffered, now: float) -> None:
-        call = self._calls.setdefault(event.session, _Call(event.sip_call_id))
+        call = self._calls.setdefault(event.session, RecordedCall(event.sip_call_id))
         if event.initial and not self._media.accepting:
             # Better another recorder now than an answer that records nothing.
             self._log.error("media_unavailable", sip=self._log.reference(event.sip_call_id))
@@ -138,10 +248,11 @@ class Recorder:
         else:
             self._ended(call, event, at_us, now)
 
-    def _updated(self, call: _Call, event: SessionUpdated, at_us: int) -> None:
+    def _updated(self, call: RecordedCall, event: SessionUpdated, at_us: int) -> None:
         streams = tuple(_specification(state) for state in event.streams)
         if call.call is None:
-            call.call = ids.ulid(at_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES))
+            call.call = CallId(ids.ulid(at_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES)))
+            call.began_at_us = at_us
             self._media.begin(call.call, at_us, streams)
             self._log.info(
                 "call_began", call=call.call, sip=self._log.reference(call.sip_call_id), streams=len(streams)
@@ -151,19 +262,35 @@ class Recorder:
         call.streams = streams
         if event.facts != call.facts:
             call.facts = event.facts
+            self._identify(call, "live", at_us)
             self._media.session(call.call, event.facts)
 
-    def _ended(self, call: _Call, event: SessionEnded, at_us: int, now: float) -> None:
+    def _identify(self, call: RecordedCall, state: CallState, at_us: int) -> None:
+        """Tells the listener, and keeps what the call can be found by."""
+        if self._listener is not None and call.call is not None:
+            call.matches = call.inherited | frozenset(self._listener.on_call(call.call, call.facts, state, at_us))
+
+    def _ended(self, call: RecordedCall, event: SessionEnded, at_us: int, now: float) -> None:
         del self._calls[event.session]
         if call.call is None:
             # Refused or cancelled before it was answered: nobody was told of its ports.
             self._pool.put_back(call.ports)
             return
+        self._forget(call, now)
         self._pool.rest(call.ports, now)
+        if call.is_abandoned:
+            self._let_go(call.ports)
+            return
         reason = _END_REASONS.get(event.reason, "error")
         self._log.info("call_ended", call=call.call, sip=self._log.reference(call.sip_call_id), reason=reason)
         flags = tuple(dict.fromkeys([*call.facts.get("flags", ()), *event.flags]))
         self._media.end(call.call, at_us, reason, flags)
+        self._identify(call, "ended", at_us)
+
+    def _let_go(self, ports: Collection[int]) -> None:
+        """The media process has no call on these ports, so nobody else will say that they are free."""
+        for port in ports:
+            self._pool.let_go(port)
 
 
 def _specification(state: StreamState) -> StreamSpec:

@@ -61,16 +61,16 @@ class Survivor(Under):
     def pump(self) -> list[Request | Response]:
         sent = super().pump()
         for session, taken in self.server.changed():
-            self.journal[session] = canonical.encode(taken.to_json())
-        for event in self.ended:
-            self.journal.pop(event.session, None)
+            if taken is None:
+                self.journal.pop(session, None)
+            else:
+                self.journal[session] = canonical.encode(taken.to_json())
         return sent
 
     def restart(self) -> None:
         """The process is killed; another reads the journal."""
         found, self.journal = list(self.journal.values()), {}
         self.server = self.fresh()
-        self.ended.clear()
         for text in found:
             self.updated.append(self.server.restore(snapshot.from_json(canonical.decode(text)), self.now))
         self.pump()
