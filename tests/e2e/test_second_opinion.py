@@ -1,0 +1,239 @@
+"""The template is true: deployed unchanged to a second emulator, it records, seals and plays a call.
+
+ministack shares no code with moto nor with infra/local: its CloudFormation makes the resources, its API Gateway checks
+the tokens, its S3 tells its SQS, and its Lambda runs the functions as processes, from zips built as `sam build` would.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from infra.local import listening
+from infra.local.agent import Agent, AgentPlan
+from infra.local.client import ApiClient, ApiProblem
+from infra.local.cloud import CREDENTIALS
+from infra.local.template import TEMPLATE
+from infra.second_opinion.cloud import SecondCloud
+from infra.second_opinion.deployment import STACK, DeploymentFailed, packaged
+from tests.e2e.conftest import BIN, VECTORS
+
+TENANT, OTHER = "acme", "globex"
+SPEECH = {side: VECTORS / "speech" / f"{side}.wav" for side in ("alice", "bob")}
+INHERITED = re.compile(r"(?!AWS_|DUALTONE_|POWERTOOLS_)")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One call that was recorded there.
+
+    Attributes:
+        recording: What the API says of it.
+        audio: What it plays.
+        spool: The agent's spool.
+    """
+
+    recording: dict[str, Any]
+    audio: bytes
+    spool: Path
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[SecondCloud]:
+    """A ministack with the template deployed to it and two tenants onboarded."""
+    with SecondCloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def agent(cloud: SecondCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Agent, AgentPlan]]:
+    """An agent that enrolled there through the API, hold-back one second."""
+    directory = tmp_path_factory.mktemp("agent")
+    inherited = {name: value for name, value in os.environ.items() if INHERITED.match(name)}
+    plan = AgentPlan(
+        directory=directory,
+        log=directory / "agent.log",
+        api=cloud.deployment.api_url,
+        environment={**inherited, **CREDENTIALS, "AWS_ENDPOINT_URL": cloud.emulator.url},
+        sip_port=0,
+        sip_tcp_port=0,
+        media_ports="17000-17199",
+        hold_back_s=1.0,
+    )
+    with Agent(plan, cloud.tenants[TENANT].tokens["administrator"]) as running:
+        yield running, plan
+
+
+@pytest.fixture(scope="module")
+def recorded(cloud: SecondCloud, agent: tuple[Agent, AgentPlan]) -> Recorded:
+    """A call of two people, from the SBC's INVITE to the officer's ear."""
+    running, plan = agent
+    command = [str(BIN / "dualtone-agent"), "call", "--target", running.ready["sip_udp"], "--json"]
+    command += ["--caller-wav", str(SPEECH["alice"]), "--callee-wav", str(SPEECH["bob"])]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    officer = officer_of(cloud, TENANT)
+    recording = wait_recorded(officer, json.loads(result.stdout)["sip_call_id"])
+    return Recorded(recording, officer.audio(recording["recording_id"]), plan.spool_dir)
+
+
+def officer_of(cloud: SecondCloud, tenant: str) -> ApiClient:
+    """The API, with an officer's token."""
+    return ApiClient(cloud.deployment.api_url, cloud.tenants[tenant].tokens["officer"])
+
+
+def wait_recorded(officer: ApiClient, sip_call_id: str, within_s: float = 60) -> dict[str, Any]:
+    """Polls the call's state until it is recorded; returns the recording."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            found = officer.get("/v1/calls", {"sip_call_id": sip_call_id})
+        except ApiProblem as problem:
+            if problem.status != 404:
+                raise
+        else:
+            if found["state"] == "recorded":
+                return officer.get(f"/v1/recordings/{found['recording_id']}")
+        time.sleep(0.1)
+    raise AssertionError(f"no recording of the call within {within_s} s")
+
+
+def test_the_template_is_deployed_as_it_is(cloud: SecondCloud) -> None:
+    """What CloudFormation was given differs from the file in the places of the zips and in nothing else."""
+    cloudformation = cloud.emulator.client("cloudformation")
+    given = cloudformation.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
+    place = re.compile(r"^(      (?:CodeUri|ContentUri): )\S+", re.MULTILINE)
+    ours = TEMPLATE.read_text("utf-8")
+    assert place.sub(r"\1", given) == place.sub(r"\1", ours)
+    assert len(place.findall(given)) == len(re.findall(r"Type: AWS::Serverless::(?:Function|LayerVersion)", ours))
+
+
+def test_every_resource_of_the_template_is_there(cloud: SecondCloud) -> None:
+    """None was skipped; a resource whose condition is false is not asked for."""
+    cloudformation = cloud.emulator.client("cloudformation")
+    resources = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
+    assert {resource["ResourceStatus"] for resource in resources} == {"CREATE_COMPLETE"}
+    made = {resource["LogicalResourceId"] for resource in resources}
+    wanted = cloud.deployment.template["Resources"]
+    assert {name for name, resource in wanted.items() if "Condition" not in resource} <= made
+
+
+def test_a_package_without_a_place_in_the_template_is_an_error() -> None:
+    """Nothing is deployed in silence without its code."""
+    text = "Resources:\n  One:\n    Properties:\n      CodeUri: here # why\n  Two:\n    Type: X\n"
+    assert packaged(text, {"One": "s3://b/One.zip"}) == text.replace("here", "s3://b/One.zip")
+    with pytest.raises(DeploymentFailed, match="Two"):
+        packaged(text, {"One": "s3://b/One.zip", "Two": "s3://b/Two.zip"})
+
+
+def test_the_reconciler_runs_from_its_zip(cloud: SecondCloud) -> None:
+    """Invoked as its schedule does: it finds layer, settings and tables, and nothing to do."""
+    name = cloud.deployment.ref("ReconcileRecordingsFunction")
+    answer = cloud.emulator.client("lambda").invoke(FunctionName=name, Payload=b"{}")
+    assert "FunctionError" not in answer
+    assert json.loads(answer["Payload"].read()) == {"completed": 0, "removed": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("token", [None, "x.y.z"])
+def test_the_authorizer_refuses_strangers_in_our_words(cloud: SecondCloud, token: str | None) -> None:
+    """401 with a challenge and a problem detail, before any function of ours runs."""
+    answer = ApiClient(cloud.deployment.api_url, token).request("GET", "/v1/recordings")
+    assert answer.status_code == 401
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.json()["type"] == "urn:dualtone:problem:unauthenticated"
+
+
+def test_the_authorizer_takes_access_tokens_only(cloud: SecondCloud) -> None:
+    """An ID token proves who somebody is and opens nothing."""
+    cognito, pool = cloud.emulator.client("cognito-idp"), cloud.deployment.ref("UserPool")
+    person = {"USERNAME": f"{TENANT}-officer", "PASSWORD": "aA1!correct-horse-battery"}
+    cognito.admin_set_user_password(
+        UserPoolId=pool, Username=person["USERNAME"], Password=person["PASSWORD"], Permanent=True
+    )
+    tokens = cognito.admin_initiate_auth(
+        UserPoolId=pool,
+        ClientId=cloud.tenants[TENANT].client_id,
+        AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+        AuthParameters=person,
+    )["AuthenticationResult"]
+    assert ApiClient(cloud.deployment.api_url, tokens["AccessToken"]).status("/v1/recordings") == 200
+    assert ApiClient(cloud.deployment.api_url, tokens["IdToken"]).status("/v1/recordings") == 401
+
+
+def test_routes_that_are_open_and_routes_that_are_not_there(cloud: SecondCloud) -> None:
+    """Security NONE is none; an unknown route is a 404 as the definition says, not API Gateway's 403."""
+    stranger = ApiClient(cloud.deployment.api_url)
+    assert stranger.get("/v1/health")["status"] == "ok"
+    answer = stranger.request("GET", "/v1/nothing")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_a_call_is_recorded_and_plays(recorded: Recorded) -> None:
+    """Who speaks where they spoke, in what the API plays."""
+    recording = recorded.recording
+    assert recording["state"] == "recorded"
+    assert recording["flags"] == []
+    assert recording["gaps"] == []
+    assert abs(recording["duration_ms"] - 12_000) <= 100
+    assert [channel["role"] for channel in recording["channels"]] == ["caller", "callee"]
+    played = listening.decode_opus(recorded.audio)
+    for channel, path in enumerate(SPEECH.values()):
+        likeness, _lag_ms = listening.correlation(listening.read_wav(path), played[:, channel])
+        assert likeness >= 0.9
+
+
+def test_a_recording_is_locked_and_signed(cloud: SecondCloud, recorded: Recorded) -> None:
+    """S3 keeps the version in compliance mode; KMS's signature over the manifest verifies without us."""
+    s3, bucket = cloud.emulator.client("s3"), cloud.deployment.ref("VaultBucket")
+    [version] = s3.list_object_versions(Bucket=bucket)["Versions"]
+    named = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+    assert s3.get_object_retention(**named)["Retention"]["Mode"] == "COMPLIANCE"
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.delete_object(**named)
+
+    evidence = officer_of(cloud, TENANT).get(f"/v1/recordings/{recorded.recording['recording_id']}/evidence")
+    key = load_pem_public_key(evidence["public_key"].encode("ascii"))
+    assert isinstance(key, EllipticCurvePublicKey)
+    key.verify(base64.b64decode(evidence["signature"]), base64.b64decode(evidence["message"]), ECDSA(hashes.SHA256()))
+
+
+def test_a_recording_is_its_tenants_alone(cloud: SecondCloud, recorded: Recorded) -> None:
+    """Another tenant's officer finds nothing; an administrator does not listen."""
+    path = f"/v1/recordings/{recorded.recording['recording_id']}/audio"
+    assert officer_of(cloud, OTHER).status(path) == 404
+    administrator = ApiClient(cloud.deployment.api_url, cloud.tenants[TENANT].tokens["administrator"])
+    assert administrator.status(path) == 403
+
+
+def test_the_receipt_frees_the_spool_and_the_ingest_bucket_is_empty(cloud: SecondCloud, recorded: Recorded) -> None:
+    """Finaliser to command queue to agent: nothing of the call is left on the way."""
+    s3, bucket = cloud.emulator.client("s3"), cloud.deployment.ref("IngestBucket")
+    until = time.monotonic() + 30
+    while (left := spooled(recorded.spool) or uploaded(s3, bucket)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
+
+
+def spooled(spool: Path) -> list[str]:
+    """Files of calls in the agent's spool."""
+    return [str(path) for path in spool.rglob("*") if path.is_file() and ".openings" not in path.parts]
+
+
+def uploaded(s3: Any, bucket: str) -> list[str]:
+    """Objects in the ingest bucket."""
+    return [found["Key"] for found in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
