@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dualtone.adapters.aws_errors import translated
+from dualtone.domain.call_watch import StoredFile
 from dualtone.domain.errors import MalformedInput, Unavailable
 
 if TYPE_CHECKING:
@@ -40,6 +41,25 @@ class IngestStore:
                 if answer["ContentLength"] > MOST_BYTES:
                     raise MalformedInput("an upload is too large")
                 return body.read()
+
+    def list(self, prefix: str) -> list[StoredFile]:
+        """Lists what lies below a prefix, in the order of the names; of one call at most some thousand files.
+
+        Raises:
+            PolicyViolation: If the bucket refuses.
+            Unavailable: If S3 does not answer.
+        """
+        found: list[StoredFile] = []
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix}
+        while True:
+            with translated("listing uploads"):
+                answer = self._client.list_objects_v2(**request)
+            for item in answer.get("Contents", []):
+                arrived_ms = round(item["LastModified"].timestamp() * 1000)
+                found.append(StoredFile(item["Key"].removeprefix(prefix), arrived_ms))
+            if not answer.get("IsTruncated"):
+                return found
+            request["ContinuationToken"] = answer["NextContinuationToken"]
 
     def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, the last one last; one that is gone already is fine.

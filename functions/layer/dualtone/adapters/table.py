@@ -105,6 +105,18 @@ class Table:
             request["ExclusiveStartKey"] = to_item(after)
         return self._rows(request, {":pk": pk, ":low": between[0], ":high": between[1]}, limit=limit)
 
+    def oldest(self, pk: str, until: str, *, limit: int, index: str) -> list[dict[str, Any]]:
+        """Reads items of a partition of an index in ascending order of their sort keys.
+
+        Args:
+            pk: The partition.
+            until: Bound of the sort key, included.
+            limit: At most so many.
+            index: A global secondary index whose keys are ``gsi1pk`` and ``gsi1sk``.
+        """
+        request = {"KeyConditionExpression": "gsi1pk = :pk AND gsi1sk <= :until", "IndexName": index}
+        return self._rows(request, {":pk": pk, ":until": until}, limit=limit)
+
     def put_new(self, values: Mapping[str, object]) -> None:
         """Writes an item that must not exist yet; raises ConditionFailed if it does."""
         with _answered("writing an item"):
@@ -114,6 +126,10 @@ class Table:
         """Makes ``put_new`` as part of a transaction."""
         condition = "attribute_not_exists(pk)"
         return {"Put": {"TableName": self._name, "Item": to_item(values), "ConditionExpression": condition}}
+
+    def transact_delete(self, pk: str, sk: str) -> TransactWriteItemTypeDef:
+        """Makes the removal of an item, if it is there, as part of a transaction."""
+        return {"Delete": {"TableName": self._name, "Key": to_item({"pk": pk, "sk": sk})}}
 
     def transact_update(
         self,
@@ -177,10 +193,21 @@ class Table:
         with _answered("writing an item"):
             self._dynamodb.put_item(TableName=self._name, Item=to_item(values))
 
-    def delete(self, pk: str, sk: str) -> None:
-        """Removes an item, if it is there."""
+    def delete(self, pk: str, sk: str, *, where: Mapping[str, object] | None = None) -> None:
+        """Removes an item, if it is there.
+
+        Args:
+            pk: Partition key.
+            sk: Sort key.
+            where: Attributes and the values that they must have; raises ConditionFailed if the item is another.
+        """
+        condition: dict[str, Any] = {}
+        if where:
+            condition["ConditionExpression"] = " AND ".join(f"#{name} = :{name}" for name in where)
+            condition["ExpressionAttributeNames"] = {f"#{name}": name for name in where}
+            condition["ExpressionAttributeValues"] = to_item({f":{name}": value for name, value in where.items()})
         with _answered("removing an item"):
-            self._dynamodb.delete_item(TableName=self._name, Key=to_item({"pk": pk, "sk": sk}))
+            self._dynamodb.delete_item(TableName=self._name, Key=to_item({"pk": pk, "sk": sk}), **condition)
 
     def transact(self, *writes: TransactWriteItemTypeDef) -> None:
         """Does all writes, which may concern other tables too, or none; raises ConditionFailed."""

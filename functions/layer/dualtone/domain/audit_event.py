@@ -26,6 +26,8 @@ class Work(StrEnum):
     """What the cloud does of itself, without a person's or an agent's request."""
 
     FINALIZE_RECORDING = "recordings:finalize"
+    INTERRUPT_CALL = "calls:interrupt"
+    HEAR_CALL_AGAIN = "calls:hear-again"
 
 
 class Outcome(StrEnum):
