@@ -172,8 +172,11 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+WhenFull = Literal["refuse_calls", "record_in_memory"]
+
+
 class AgentSection(_Section):
-    """``[agent]``: directories, and the grace time of a stop."""
+    """``[agent]``: directories, the grace time of a stop, and what to do when the disk fills up."""
 
     state_dir: Annotated[Path, BeforeValidator(_directory)] = Field(
         **_write(_DIRECTORY_HINT.format("/var/lib/dualtone-agent"))
@@ -182,6 +185,13 @@ class AgentSection(_Section):
         **_write(_DIRECTORY_HINT.format("/var/spool/dualtone-agent"))
     )
     drain_s: int = Field(20, ge=0, le=600, **_write("a whole number of seconds from 0 to 600"))
+    min_free_mb: int = Field(256, ge=0, le=1_000_000, **_write("a whole number of MiB from 0 to 1000000"))
+    when_full: WhenFull = Field("refuse_calls", **_write('"refuse_calls" or "record_in_memory"'))
+
+    @property
+    def min_free_bytes(self) -> int:
+        """Free space below which the spool counts as full, in bytes."""
+        return self.min_free_mb << 20
 
 
 class SipSection(_Section):
@@ -244,6 +254,7 @@ class UplinkSection(_Section):
 
     api: Annotated[str, BeforeValidator(_api)] = Field(**_write(_API_HINT))
     threads: int = Field(4, ge=1, le=32, **_write("a whole number from 1 to 32"))
+    resend_days: int = Field(7, ge=1, le=12, **_write("a whole number of days from 1 to 12"))
 
 
 class LogSection(_Section):

@@ -7,6 +7,7 @@ the log; *warning* is worth a look. A recorder that can record starts.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import tempfile
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from sbc_agent.runtime.config import AgentConfig, PortRange
+from sbc_agent.runtime.config import AgentConfig, PortRange, WhenFull
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.spool_room import DiskSpace
 from sbc_agent.runtime.system_errors import plain
 
 Severity = Literal["fatal", "error", "warning"]
@@ -28,10 +30,10 @@ _DESCRIPTORS_BESIDE: Final = 512  # SIP connections, uplink, files being written
 _BYTES_A_STREAM: Final = 150_000  # half of what PERFORMANCE allows a call
 _MEGABYTE: Final = 1 << 20
 _LOW_SPACE_BYTES: Final = 1 << 30
-_NO_SPACE_BYTES: Final = 64 << 20
 _FEW_PORTS: Final = 2_000
 _EARLIEST_S: Final = 1_767_225_600  # 2026-01-01: before that no agent of this version was built
 _AHEAD_S: Final = 3_600
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 
@@ -119,17 +121,26 @@ def _is_reserved(first: int, last: int, reserved: str) -> bool:
     return any(int(low) <= first and last <= int(high or low) for low, _, high in spans)
 
 
-def space(free_bytes: int, spool_dir: Path) -> list[Finding]:
-    """Whether the spool has room."""
-    if free_bytes < _NO_SPACE_BYTES:
-        return [Finding("fatal", "space", f"{spool_dir} has {free_bytes // _MEGABYTE} MiB left: make room there")]
-    if free_bytes < _LOW_SPACE_BYTES:
+def space(free_bytes: int, min_free_bytes: int, when_full: WhenFull, spool_dir: Path) -> list[Finding]:
+    """Whether the spool has room. A full one stops no start: what lies in it must go up, and that makes room.
+
+    Args:
+        free_bytes: What the agent's user may still write.
+        min_free_bytes: Below which the spool counts as full.
+        when_full: What becomes of new calls then.
+        spool_dir: The spool.
+    """
+    left = f"{spool_dir} has {free_bytes // _MEGABYTE} MiB left"
+    if free_bytes < min_free_bytes:
+        fate = "refused" if when_full == "refuse_calls" else "recorded in memory"
+        limit = f"less than agent.min_free_mb = {min_free_bytes // _MEGABYTE}"
+        return [Finding("error", "space", f"{left}, {limit}: new calls are {fate}. Make room there")]
+    if free_bytes < max(_LOW_SPACE_BYTES, 2 * min_free_bytes):
         return [
             Finding(
                 "warning",
                 "space",
-                f"{spool_dir} has {free_bytes // _MEGABYTE} MiB left: two G.711 streams take about 60 MiB an hour "
-                "while the cloud is out of reach",
+                f"{left}: two G.711 streams take about 60 MiB an hour while the cloud is out of reach",
             )
         ]
     return []
@@ -191,6 +202,8 @@ def directory(path: Path, setting: str) -> list[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        if error.errno in _FULL and path.is_dir():
+            return [Finding("error", "directory", f"{setting} {path} is full ({plain(error)}): make room there")]
         return [
             Finding(
                 "fatal",
@@ -210,8 +223,8 @@ def inspect(config: AgentConfig) -> list[Finding]:
     findings += locked_memory(_raised(resource.RLIMIT_MEMLOCK), media.pool_size, swapping=_swapping())
     findings += media_ports(media.ports, _ephemeral_ports(), _read("sys/net/ipv4/ip_local_reserved_ports"))
     if spool_dir.is_dir():
-        stat = os.statvfs(spool_dir)
-        findings += space(stat.f_bavail * stat.f_frsize, spool_dir)
+        agent = config.agent
+        findings += space(DiskSpace.of(spool_dir).free_bytes, agent.min_free_bytes, agent.when_full, spool_dir)
         findings += file_system(_file_system(spool_dir), spool_dir)
     findings += wall_clock(time.time(), _newest(spool_dir) if spool_dir.is_dir() else None)
     return findings

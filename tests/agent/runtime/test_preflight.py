@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from pathlib import Path
 
@@ -58,10 +60,33 @@ def test_ports_that_the_kernel_gives_away(ports: PortRange, reserved: str, sever
     assert all("ip_local_reserved_ports=" in finding.message for finding in findings)
 
 
-@pytest.mark.parametrize(("free", "severity"), [(10 << 20, "fatal"), (500 << 20, "warning"), (10 << 30, None)])
-def test_room_in_the_spool(free: int, severity: str | None) -> None:
-    """No room stops the start, little is told."""
-    assert [finding.severity for finding in preflight.space(free, SPOOL)] == ([severity] if severity else [])
+@pytest.mark.parametrize(
+    ("free", "least", "severity"),
+    [
+        (10, 256, "error"),
+        (0, 256, "error"),
+        (0, 0, "warning"),
+        (500, 256, "warning"),
+        (3_000, 2_000, "warning"),
+        (10_000, 256, None),
+    ],
+)
+def test_room_in_the_spool(free: int, least: int, severity: str | None) -> None:
+    """A full spool is an error and stops no start, for sending makes room; little is a warning."""
+    findings = preflight.space(free << 20, least << 20, "refuse_calls", SPOOL)
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+
+
+def test_what_becomes_of_new_calls_is_told() -> None:
+    """The finding names the setting, and says what its policy does."""
+    assert (
+        "min_free_mb = 256: new calls are refused"
+        in only(preflight.space(1 << 20, 256 << 20, "refuse_calls", SPOOL)).message
+    )
+    assert (
+        "new calls are recorded in memory"
+        in only(preflight.space(1 << 20, 256 << 20, "record_in_memory", SPOOL)).message
+    )
 
 
 def test_a_spool_in_memory() -> None:
@@ -99,6 +124,18 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     assert finding.severity == "fatal"
     assert finding.message.startswith(f"agent.spool_dir {tmp_path / 'file'} cannot be used (file exists)")
     assert "install -d" in finding.message
+
+
+def test_a_full_directory_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a full spool must go up: no space and no quota left is an error, not the end."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    finding = only(preflight.directory(tmp_path, "agent.spool_dir"))
+    assert finding.severity == "error"
+    assert finding.message == f"agent.spool_dir {tmp_path} is full (disk quota exceeded): make room there"
 
 
 def test_inspecting_this_machine(tmp_path: Path) -> None:
