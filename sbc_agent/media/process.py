@@ -1,8 +1,8 @@
 """The media process: one loop that waits for commands and ticks.
 
 It owns the media sockets, the rings and the call keys; only what is sealed leaves it. It ends when it was told to
-drain and everything is on disk: after ``Drain``, after SIGTERM, or when its parent is gone. A second SIGTERM does not
-wait for the hold-back.
+drain and everything is on disk: after ``Drain`` or SIGTERM; a second SIGTERM does not wait for the hold-back. When its
+parent is gone it ends at once: the ports are wanted by the next run, which goes on with the calls (``Adopt``).
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class MediaProcess:
         next_tick_us, seen_signals = self._clock.now_us(), 0
         while not (self._engine.is_drained and not self._unsent):
             self._wait(max(next_tick_us - self._clock.now_us(), 0))
-            if self._has_parent:
-                self._serve_channel()
+            self._serve_channel()
+            if not self._has_parent:
+                return
             if self._signals > seen_signals:
                 seen_signals = self._signals
                 self._engine.handle(Drain(flush=seen_signals > 1), self._moment())
@@ -112,9 +113,6 @@ class MediaProcess:
             pair.close()
 
     def _wait(self, time_us: int) -> None:
-        if not self._has_parent:
-            time.sleep(time_us / 1_000_000)
-            return
         poll = select.poll()
         poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._unsent else 0))
         poll.poll(time_us / 1000)
@@ -137,7 +135,7 @@ class MediaProcess:
             except OSError:
                 data = b""
             if not data:
-                self._parent_gone()
+                self._has_parent = False
                 return
             try:
                 command = messages.parse_command(data)
@@ -149,19 +147,9 @@ class MediaProcess:
             else:
                 self._engine.handle(command, self._moment())
 
-    def _parent_gone(self) -> None:
-        """Nobody listens any more; the calls are finished all the same."""
-        self._has_parent = False
-        self._unsent.clear()
-        self._channel.close()
-        self._engine.handle(Drain(), self._moment())
-
     def _send(self, event: Event) -> None:
-        if self._has_parent:
-            self._unsent.append(event.encode())
-            self._flush()
-        elif isinstance(event, Alarm):
-            self._log.error("media_alarm", kind=event.kind, call=event.call)
+        self._unsent.append(event.encode())
+        self._flush()
 
     def _flush(self) -> None:
         while self._unsent:
