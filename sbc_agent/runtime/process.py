@@ -36,7 +36,9 @@ from sbc_agent.runtime.logs import Log, OwnWords
 from sbc_agent.runtime.receipts import CommandQueue
 from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
 from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.spool_room import LOOK_EVERY_S, DiskSpace, SpoolRoom
 from sbc_agent.runtime.system_errors import plain
+from sbc_agent.runtime.transfers import Patience
 from sbc_agent.runtime.uplink import Uplink
 from sbc_agent.runtime.version import version
 
@@ -110,7 +112,20 @@ class Agent:
         threads = config.uplink.threads
         store = IngestBucket(s3_client(session, threads=threads), identity.ingest_bucket, identity.prefix)
         self._spool = Spool(config.agent.spool_dir)
-        self._uplink = Uplink(spool=self._spool, store=store, log=log, threads=threads)
+        self._room = SpoolRoom(
+            config.agent.spool_dir,
+            min_free_bytes=config.agent.min_free_bytes,
+            when_full=config.agent.when_full,
+            log=log,
+        )
+        self._uplink = Uplink(
+            spool=self._spool,
+            store=store,
+            log=log,
+            threads=threads,
+            wall=self._sampler.now_s,
+            patience=Patience(again_s=86_400.0 * config.uplink.resend_days),
+        )
         self._commands = CommandQueue(client=sqs_client(session), identity=identity, uplink=self._uplink, log=log)
         self._stop_asked = 0
         self._stopping = asyncio.Event()
@@ -132,7 +147,8 @@ class Agent:
                 "and enough of media.ports are free"
             ) from error
         died = asyncio.create_task(self._media.closed())
-        self._shell = SipShell(self._sip_settings(), self._media, self._log)
+        self._room.look()
+        self._shell = SipShell(self._sip_settings(), self._media, self._log, has_room=lambda: self._room.takes_calls)
         addresses = await self._listen()
         server = await status.serve(self._config.agent.state_dir, self._report)
         self._sampler.start()
@@ -140,6 +156,7 @@ class Agent:
         self._commands.start()
         self._say_ready(addresses)
         stopped = asyncio.create_task(self._stopping.wait())
+        looking = asyncio.create_task(self._look_after_room())
         try:
             await asyncio.wait({died, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if died.done():
@@ -147,6 +164,7 @@ class Agent:
             return await self._drain(died)
         finally:
             stopped.cancel()
+            looking.cancel()
             server.close()
             self._commands.close()
             self._uplink.close()
@@ -232,6 +250,11 @@ class Agent:
         await self._shell.close()
         return 1
 
+    async def _look_after_room(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.to_thread(self._room.look)  # a disk that hangs must not hold up SIP
+
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self._log.failure("unexpected", error if isinstance(error, BaseException) else RuntimeError())
@@ -243,6 +266,8 @@ class Agent:
             self._uplink.notify(CallId(event.call))
         elif isinstance(event, Alarm):
             self._log.error("media_alarm", kind=event.kind, call=event.call)
+            if event.kind == "spool_write":
+                self._room.refused()
 
     async def _report(self) -> status.Report:
         """What ``dualtone-agent status`` prints; whole numbers only, nothing of any call."""
@@ -251,7 +276,7 @@ class Agent:
             async with asyncio.timeout(_STATS_TIMEOUT_S):
                 media = (await self._media.stats()).model_dump(exclude={"event"})
         usage = await asyncio.to_thread(self._spool.usage)
-        disk = os.statvfs(self._config.agent.spool_dir)
+        free_bytes = (await asyncio.to_thread(DiskSpace.of, self._config.agent.spool_dir)).free_bytes
         uplink = dataclasses.asdict(self._uplink.state())
         uplink["retry_ms"] = round(1000 * uplink.pop("retry_s"))
         return {
@@ -263,7 +288,13 @@ class Agent:
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "calls_live": self._shell.recorder.calls,
             "media": media,
-            "spool": {"calls": usage.calls, "bytes": usage.size_bytes, "free_bytes": disk.f_bavail * disk.f_frsize},
+            "spool": {
+                "calls": usage.calls,
+                "bytes": usage.size_bytes,
+                "free_bytes": free_bytes,
+                "full": self._room.full,
+                "takes_calls": self._room.takes_calls,
+            },
             "uplink": uplink,
             "clock_offset_ms": None if self._time.measured is None else self._time.offset_us // 1000,
             "alarms": self._log.alarms,

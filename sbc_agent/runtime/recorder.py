@@ -46,6 +46,7 @@ class Recorder:
         media: The media process, ready.
         log: Where events are written, Call-IDs hashed.
         journal: Where calls are kept for a later run; None keeps none.
+        has_room: Tells whether there is room for a new call in the spool.
         randomness: Yields random bytes, for call ids.
 
     Attributes:
@@ -59,6 +60,7 @@ class Recorder:
         log: Log,
         *,
         journal: Journal | None = None,
+        has_room: Callable[[], bool] = lambda: True,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.adopted = 0
@@ -67,6 +69,7 @@ class Recorder:
         self._log = log
         self._journal = journal
         self._journal_fails = False
+        self._has_room = has_room
         self._randomness = randomness
         self._pool = PortPool(media.ports)
         self._calls: dict[SessionId, RecordedCall] = {}
@@ -219,9 +222,10 @@ class Recorder:
 
     def _offered(self, event: SessionOffered, now: float) -> None:
         call = self._calls.setdefault(event.session, RecordedCall(event.sip_call_id))
-        if event.initial and not self._media.accepting:
+        if event.initial and not (self._media.accepting and self._has_room()):
             # Better another recorder now than an answer that records nothing.
-            self._log.error("media_unavailable", sip=self._log.reference(event.sip_call_id))
+            why = "media_unavailable" if not self._media.accepting else "no_room_for_call"
+            self._log.error(why, sip=self._log.reference(event.sip_call_id))
             self._server.refuse(event.session, _SERVICE_UNAVAILABLE, now)
             return
         ports = self._pool.take(len(event.needs_ports), now)

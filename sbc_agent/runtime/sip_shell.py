@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -72,14 +73,17 @@ class SipShell:
         settings: Where to listen.
         media: The media process, ready.
         log: Where events are written.
+        has_room: Tells whether there is room for a new call in the spool.
     """
 
-    def __init__(self, settings: SipSettings, media: MediaPort, log: Log) -> None:
+    def __init__(
+        self, settings: SipSettings, media: MediaPort, log: Log, *, has_room: Callable[[], bool] = lambda: True
+    ) -> None:
         self._settings = settings
         self._log = log
         core = ServerSettings(settings.media_address, settings.advertise, settings.peers, settings.product)
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES))
-        self.recorder = Recorder(self._server, media, log)
+        self.recorder = Recorder(self._server, media, log, has_room=has_room)
         self._connections: dict[int, _Connection] = {}
         self._last_connection = 0
         self._udp: socket.socket | None = None

@@ -91,7 +91,8 @@ def ask(state_dir: Path) -> Report:
 def describe(report: Report) -> str:
     """The report as lines for a terminal."""
     uplink, media, spool = report["uplink"], report["media"], report["spool"]
-    link = {"up": "up", "down": "no answer", "refused": "REFUSED by the cloud"}[uplink["link"]]
+    link = {"up": "up", "down": "down", "refused": "REFUSED by the cloud"}[uplink["link"]]
+    link += f" ({uplink['reason']})" if uplink["reason"] else ""
     retry = f", next attempt in {round(uplink['retry_ms'] / 1000)} s" if uplink["failures"] else ""
     alarms = ", ".join(f"{name} x{count}" for name, count in sorted(report["alarms"].items())) or "none"
     lines = [
@@ -99,7 +100,7 @@ def describe(report: Report) -> str:
         ("up for", _duration(report["uptime_ms"] // 1000)),
         ("calls", f"{report['calls_live']} live ({media.get('streams', 0)} streams)"),
         ("packets", f"{media.get('received', 0)} received, {media.get('stored', 0)} stored"),
-        ("spool", f"{spool['calls']} calls, {_size(spool['bytes'])}, {_size(spool['free_bytes'])} free"),
+        ("spool", f"{spool['calls']} calls, {_size(spool['bytes'])}, {_size(spool['free_bytes'])} free{_room(spool)}"),
         (
             "uplink",
             f"{link}{retry}; {uplink['calls_waiting']} calls to send, {uplink['calls_unconfirmed']} unconfirmed",
@@ -108,6 +109,12 @@ def describe(report: Report) -> str:
         ("alarms", alarms),
     ]
     return "\n".join(f"{name:<8} {text}" for name, text in lines)
+
+
+def _room(spool: Report) -> str:
+    if not spool["full"]:
+        return ""
+    return ": FULL, new calls are recorded in memory" if spool["takes_calls"] else ": FULL, new calls are refused"
 
 
 def _size(size_bytes: int) -> str:

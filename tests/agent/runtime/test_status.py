@@ -20,9 +20,10 @@ REPORT: dict[str, Any] = {
     "uptime_ms": 90_061_000,
     "calls_live": 3,
     "media": {"streams": 6, "received": 1_000, "stored": 999},
-    "spool": {"calls": 2, "bytes": 5 * 1024 * 1024, "free_bytes": 3 << 40},
+    "spool": {"calls": 2, "bytes": 5 * 1024 * 1024, "free_bytes": 3 << 40, "full": False, "takes_calls": True},
     "uplink": {
         "link": "down",
+        "reason": "EndpointConnectionError",
         "calls_waiting": 2,
         "calls_unconfirmed": 1,
         "objects_sent": 7,
@@ -91,13 +92,25 @@ def test_the_report_in_words() -> None:
     assert "3 live (6 streams)" in text
     assert "1000 received, 999 stored" in text
     assert "2 calls, 5.0 MiB, 3.0 TiB free" in text
-    assert "no answer, next attempt in 12 s; 2 calls to send, 1 unconfirmed" in text
+    assert "down (EndpointConnectionError), next attempt in 12 s; 2 calls to send, 1 unconfirmed" in text
     assert "uplink_refused x2" in text
 
 
 def test_a_quiet_report_in_words() -> None:
     """With all well, nothing alarms."""
-    quiet = REPORT | {"media": {}, "alarms": {}, "uplink": REPORT["uplink"] | {"link": "up", "failures": 0}}
+    quiet = REPORT | {
+        "media": {},
+        "alarms": {},
+        "uplink": REPORT["uplink"] | {"link": "up", "reason": "", "failures": 0},
+    }
     text = status.describe(quiet)
     assert "uplink   up; 2 calls" in text
     assert "alarms   none" in text
+
+
+@pytest.mark.parametrize(
+    ("takes_calls", "words"), [(False, "FULL, new calls are refused"), (True, "FULL, new calls are recorded in memory")]
+)
+def test_a_full_spool_in_words(takes_calls: bool, words: str) -> None:
+    """A person reads that the spool is full, and what becomes of new calls."""
+    assert words in status.describe(REPORT | {"spool": REPORT["spool"] | {"full": True, "takes_calls": takes_calls}})
