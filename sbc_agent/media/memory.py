@@ -56,7 +56,7 @@ def forbid_core_dumps() -> bool:
 
 
 def end_with_parent() -> None:
-    """Has the kernel kill this process when its parent dies: the next run wants its ports and goes on with its calls."""
+    """Has the kernel kill this process when its parent dies: the next run wants its ports, and takes up its calls."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from sbc_agent.media.client import MediaPort
+from sbc_agent.media.messages import Alarm
+from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.protocol.events import CloseFlow, Event, SendMessage
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.uas import ServerSettings
+from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.recorder import Recorder
 
@@ -74,16 +77,24 @@ class SipShell:
         media: The media process, ready.
         log: Where events are written.
         has_room: Tells whether there is room for a new call in the spool.
+        journal: Where live calls are kept for a later run; None keeps none.
     """
 
     def __init__(
-        self, settings: SipSettings, media: MediaPort, log: Log, *, has_room: Callable[[], bool] = lambda: True
+        self,
+        settings: SipSettings,
+        media: MediaPort,
+        log: Log,
+        *,
+        has_room: Callable[[], bool] = lambda: True,
+        journal: Journal | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         core = ServerSettings(settings.media_address, settings.advertise, settings.peers, settings.product)
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES))
-        self.recorder = Recorder(self._server, media, log, has_room=has_room)
+        self.recorder = Recorder(self._server, media, log, has_room=has_room, journal=journal)
+        media.subscribe(self._media_event)
         self._connections: dict[int, _Connection] = {}
         self._last_connection = 0
         self._udp: socket.socket | None = None
@@ -92,10 +103,13 @@ class SipShell:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
-        self._closed = False
+        self._is_open = self._closed = False
 
-    async def start(self) -> SipAddresses:
-        """Opens the sockets.
+    async def start(self, legacy: Legacy | None = None) -> SipAddresses:
+        """Goes on with the calls of an earlier run, then opens the sockets.
+
+        Args:
+            legacy: What that run left.
 
         Returns:
             Their addresses.
@@ -104,6 +118,7 @@ class SipShell:
             OSError: If an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
+        self.recorder.inherit(legacy or Legacy(), self._loop.time())
         udp = tcp = None
         if self._settings.udp is not None:
             self._udp = _datagram_socket(self._settings.udp)
@@ -113,6 +128,8 @@ class SipShell:
         if self._settings.tcp is not None:
             self._tcp = await self._loop.create_server(lambda: _Connection(self), *self._settings.tcp, backlog=512)
             tcp = _address(self._tcp.sockets[0].getsockname())
+        self._is_open = True
+        self._pump()
         return SipAddresses(udp, tcp)
 
     async def drain(self, grace_s: float = 4.0) -> None:
@@ -192,16 +209,18 @@ class SipShell:
     # --- events out --------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Does all that the core wants done, then sets the alarm clock."""
+        """Does all that the core wants done, then sets the alarm clock. Nothing leaves that the journal does not know."""
         now = self._loop.time()
         while (event := self._server.next_event()) is not None:
             if isinstance(event, SendMessage):
+                self._keep(now)
                 self._send(event)
             elif isinstance(event, CloseFlow):
                 if (connection := self._connections.get(event.flow.connection)) is not None:
                     connection.close()
             else:
                 self._record(event, now)
+        self._keep(now)
         if self._server.draining and not self._server.requests_waiting:
             self._idle.set()
         at = self._server.timer()
@@ -215,6 +234,17 @@ class SipShell:
             self.recorder.handle(event, now)
         except Exception as error:  # noqa: BLE001 - a fault of ours is told, and the next event is served
             self._log.failure("recorder_failed", error)
+
+    def _keep(self, now: float) -> None:
+        try:
+            self.recorder.keep(now)
+        except Exception as error:  # noqa: BLE001 - as above: an answer is worth more than what a restart would know
+            self._log.failure("journal_failed", error)
+
+    def _media_event(self, event: MediaEvent) -> None:
+        """The recorder, which heard of it first, may have ended a call that cannot go on."""
+        if isinstance(event, Alarm) and self._is_open and not self._closed:
+            self._pump()
 
     def _due(self) -> None:
         try:
