@@ -140,8 +140,21 @@ def test_a_package_without_a_place_in_the_template_is_an_error() -> None:
         packaged(text, {"One": "s3://b/One.zip", "Two": "s3://b/Two.zip"})
 
 
-def test_the_reconciler_runs_from_its_zip(cloud: SecondCloud) -> None:
-    """Invoked as its schedule does: it finds layer, settings and tables, and nothing to do."""
+def test_every_function_starts_from_its_zip(cloud: SecondCloud) -> None:
+    """Layer and package together hold all that is imported; a message that names nothing fails none of them at that."""
+    message = {"messageId": "1", "receiptHandle": "1", "eventSource": "aws:sqs", "body": "{}", "attributes": {}}
+    resources = cloud.deployment.template["Resources"]
+    for name in [name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Function"]:
+        answer = cloud.emulator.client("lambda").invoke(
+            FunctionName=cloud.deployment.ref(name), Payload=json.dumps({"Records": [message]})
+        )
+        said = json.loads(answer["Payload"].read())
+        # What a handler raises is its own business here; "Worker init failed" is what a missing package looks like.
+        assert "FunctionError" not in answer or not said["errorMessage"].startswith("Worker"), (name, said)
+
+
+def test_the_reconciler_runs(cloud: SecondCloud) -> None:
+    """Invoked as its schedule does: it finds settings and tables, and nothing to do."""
     name = cloud.deployment.ref("ReconcileRecordingsFunction")
     answer = cloud.emulator.client("lambda").invoke(FunctionName=name, Payload=b"{}")
     assert "FunctionError" not in answer
