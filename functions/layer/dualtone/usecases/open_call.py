@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dualtone.domain import call_files, call_session, media_record, part
 from dualtone.domain.call_files import EpochEntry, IngestKey, Manifest, OpeningFile, PartEntry
-from dualtone.domain.call_session import CallSession
+from dualtone.domain.call_session import CallSession, SessionMedia
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.part import PartHeader, RecordType, SealedRecord
@@ -60,19 +60,30 @@ class OpenedCall:
 
     Attributes:
         place: Where its files lie.
-        manifest: Verified.
+        manifest: Verified; of an interrupted call what the cloud says in its place.
         manifest_sha256: Of the manifest file, hexadecimal.
+        interrupted: Whether there is no manifest (see ``declare_call``).
         session: What the signalling said last.
         damage: What did not verify, in words without personal data.
         holes: Spans that are lost to damage.
+        lacking: Digests of parts that the manifest names and that are not there, hexadecimal.
+        negotiated: How each stream was negotiated, change by change.
     """
 
     place: IngestKey
     manifest: Manifest
     manifest_sha256: str
+    interrupted: bool = False
     session: CallSession = field(default_factory=CallSession)
     damage: list[str] = field(default_factory=list)
     holes: list[Gap] = field(default_factory=list)
+    lacking: set[str] = field(default_factory=set)
+    negotiated: dict[int, list[SessionMedia]] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Digests of the parts that were there when they were read."""
+        return frozenset(entry.digest for entry in self.manifest.parts) - self.lacking
 
 
 class OpenCall:
@@ -131,6 +142,7 @@ class OpenCall:
             try:
                 data = self._uploads.get(self._key(call.place, call_files.part_name(entry.epoch, entry.index)))
             except NotFound:
+                call.lacking.add(entry.digest)
                 reader.lost(entry, "is missing")
                 yield []
             except MalformedInput as error:
@@ -259,6 +271,8 @@ class _PartReader:
         try:
             if record_type is RecordType.SESSION:
                 self._call.session = call_session.parse(plaintext)
+                for media in self._call.session.media:
+                    self._call.negotiated.setdefault(media.stream, []).append(media)
             elif record_type is RecordType.MEDIA:
                 return self._media(media_record.decode(plaintext))
         except MalformedInput as error:
