@@ -1,4 +1,4 @@
-"""Receipts from a foreign SQS: only the cloud's signed word over the same parts frees the spool."""
+"""Receipts and commands from a foreign SQS: only the cloud's signed word frees the spool, or moves a call."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import dataclasses
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dualtone.domain import canonical
+from dualtone.domain.call_command import Command
 from dualtone.domain.errors import PolicyViolation, Unavailable
+from dualtone.domain.ids import CallId
 from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.command_queue import CommandQueue
 from sbc_agent.runtime.ingest_bucket import sqs_client
-from sbc_agent.runtime.receipts import CommandQueue
+from sbc_agent.runtime.receipts import Receipts
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.uplink import Uplink
 from tests.agent.runtime import aws
-from tests.agent.runtime.spooled import CloudKey, Lines, call_id, receipt, write_call
+from tests.agent.runtime.spooled import AGENT, TENANT, CloudKey, Lines, call_id, receipt, write_call
 
 CLOUD = CloudKey()
 CALL = call_id(1)
@@ -55,12 +59,51 @@ class Agent:
         self.parts = write_call(spool_dir, CALL)
         self.lines = Lines()
         self.directory = spool_dir / CALL
+        self.freed: list[CallId] = []
+        self.obeyed: list[Command] = []
+        self.answers: list[BaseException | str] = []
+        identity = dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url)
+        uplink = Uplink(spool=Spool(spool_dir), store=NoStore(), log=self.lines.log, threads=1)
         self.commands = CommandQueue(
             client=sqs_client(aws.session(), endpoint_url=endpoint),
-            identity=dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url),
-            uplink=Uplink(spool=Spool(spool_dir), store=NoStore(), log=self.lines.log, threads=1),
+            identity=identity,
+            receipts=Receipts(identity=identity, uplink=uplink, freed=self.freed.append, log=self.lines.log),
+            obey=self.obey,
             log=self.lines.log,
         )
+
+    def obey(self, command: Command) -> Future[str]:
+        """What the event loop would do: here the test's next answer, or none yet."""
+        self.obeyed.append(command)
+        future: Future[str] = Future()
+        match self.answers.pop(0) if self.answers else "applied":
+            case str(answer):
+                future.set_result(answer)
+            case error:
+                future.set_exception(error)
+        return future
+
+
+def command(key: CloudKey = CLOUD, **changes: Any) -> str:
+    """A pause as it lies in the queue."""
+    facts: dict[str, Any] = {
+        "id": CALL,
+        "tenant": TENANT,
+        "agent": AGENT,
+        "issued_at_ms": 1,
+        "expires_at_ms": 2,
+        "action": "pause",
+        "call": CALL,
+        "match": None,
+        "number": 1,
+        "cause": "payment",
+        "effective_at_ms": None,
+        "until_ms": None,
+        "lease_s": 900,
+        "on_expiry": "silent",
+        "by": "endpoint:pay_1",
+    }
+    return json.dumps(Command(**facts | changes).sealed_by(key).to_json())
 
 
 def left(client: Any, url: str) -> int:
@@ -76,6 +119,7 @@ def test_a_receipt_frees_the_call_and_goes(tmp_path: Path, endpoint: str, queue:
     assert not agent.directory.exists()
     assert left(client, url) == 0
     assert agent.lines.named("receipt")[0]["result"] == "freed"
+    assert agent.freed == [CALL]
 
 
 def test_a_crash_before_the_message_is_deleted_repeats_harmlessly(
@@ -137,6 +181,10 @@ def _unknown_command(_: list[str]) -> str:
         (lambda _: "[]", "command_rejected"),
         (lambda _: "\ud800", "command_rejected"),
         (lambda _: json.dumps(Envelope.sealed_by(CLOUD, "receipt", b"{}").to_json()), "command_rejected"),
+        (lambda _: command(CloudKey()), "command_rejected"),
+        (lambda _: command(tenant="globex"), "command_rejected"),
+        (lambda _: command(agent="agt_" + "0" * 26), "command_rejected"),
+        (lambda _: json.dumps(Envelope.sealed_by(CLOUD, "command", b"{}").to_json()), "command_rejected"),
     ],
 )
 def test_anything_else_frees_nothing_and_is_alarmed(tmp_path: Path, body: Any, event: str) -> None:
@@ -144,6 +192,7 @@ def test_anything_else_frees_nothing_and_is_alarmed(tmp_path: Path, body: Any, e
     agent = Agent(tmp_path)
     assert agent.commands.act(body(agent.parts)) == "rejected"
     assert len(list(agent.directory.iterdir())) == 4
+    assert (agent.freed, agent.obeyed) == ([], [])
     assert agent.lines.named(event)[0]["level"] == "error"
 
 
@@ -176,3 +225,23 @@ def test_the_thread_polls_and_acts(tmp_path: Path, endpoint: str, queue: tuple[A
     while agent.directory.exists():
         NEVER.wait(0.01)
     agent.commands.close()
+
+
+def test_commands_are_handed_over_together_and_go_when_obeyed(
+    tmp_path: Path, endpoint: str, queue: tuple[Any, str]
+) -> None:
+    """What was carried out is deleted; what the media process did not answer stays, and comes again."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    agent.answers = ["applied", Unavailable("the media process does not answer"), ValueError("a defect"), "pending"]
+    for number in range(1, 5):
+        client.send_message(QueueUrl=url, MessageBody=command(number=number))
+    while len(agent.obeyed) < 4:
+        agent.commands.poll(0)
+    assert sorted({told.number for told in agent.obeyed}) == [1, 2, 3, 4]
+    assert [line["reason"] for line in agent.lines.named("command_repeats")] == ["Unavailable"]
+    assert agent.lines.named("command_failed")[0]["error"] == "ValueError"
+    while len(agent.obeyed) < 6:
+        agent.commands.poll(0)
+    assert left(client, url) == 0
+    assert len(agent.obeyed) == 6

@@ -1,0 +1,171 @@
+"""The agent's command queue: receipts and commands, signed by the cloud's pinned key, read without a gap.
+
+Two threads poll, so that one waits for messages while the other acts. Messages of one answer are handed over together
+and waited for together. A message is deleted after it was acted upon, a command only when it would survive the end of
+the process; so a crash repeats it, and acting twice is harmless. What is not signed, or for another agent, is alarmed
+and changes nothing.
+"""
+
+from __future__ import annotations
+
+import random as random_numbers
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as ThreadFuture
+from typing import TYPE_CHECKING, Final
+
+from dualtone.domain import call_command, canonical
+from dualtone.domain.call_command import Command
+from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, Unavailable
+from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.backoff import Backoff
+from sbc_agent.runtime.identity import Identity
+from sbc_agent.runtime.ingest_bucket import translated
+from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.receipts import Receipts
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+LONG_POLL_S: Final = 20
+THREADS: Final = 2
+_BATCH: Final = 10
+_OBEYED_S: Final = 10.0
+_CEILING_S: Final = 30.0
+_JOIN_S: Final = 0.5
+
+Obey = Callable[[Command], ThreadFuture[str]]
+
+
+class CommandQueue:
+    """Reads the agent's command queue, and acts.
+
+    Args:
+        client: An SQS client with the agent's credentials.
+        identity: Whose queue it is, and whose signature is believed.
+        receipts: Acts on receipts.
+        obey: Hands a verified command to the event loop; done when it would survive the end of the process.
+        log: Where alarms are told.
+        clock: Monotonic seconds.
+        random: Draws from [0, 1), for the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: SQSClient,
+        identity: Identity,
+        receipts: Receipts,
+        obey: Obey,
+        log: Log,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_numbers.random,
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._receipts = receipts
+        self._obey = obey
+        self._log = log
+        self._clock = clock
+        self._random = random
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"commands-{index}", daemon=True) for index in range(THREADS)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads that poll."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stops polling; a poll that is under way ends with the process."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_JOIN_S)
+
+    def poll(self, wait_s: int = LONG_POLL_S) -> int:
+        """Waits for messages, acts on each, and deletes those that were acted upon.
+
+        Args:
+            wait_s: How long the queue may keep the request open, 0 to 20.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            Unavailable: If the queue did not answer.
+            PolicyViolation: If it refused.
+        """
+        queue = self._identity.command_queue_url
+        received = translated(
+            lambda: self._client.receive_message(QueueUrl=queue, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=wait_s)
+        )
+        messages = received.get("Messages", [])
+        acting = [(message["ReceiptHandle"], self.act(message.get("Body", ""))) for message in messages]
+        entries = [
+            {"Id": str(index), "ReceiptHandle": handle}
+            for index, (handle, result) in enumerate(acting)
+            if isinstance(result, str) or self._is_obeyed(result)
+        ]
+        if entries:
+            translated(lambda: self._client.delete_message_batch(QueueUrl=queue, Entries=entries))  # type: ignore[arg-type]
+        return len(messages)
+
+    def act(self, body: str) -> str | ThreadFuture[str]:
+        """Acts on one message.
+
+        Returns:
+            What came of it: ``freed``, ``repeated`` or ``rejected``; for a command, what will.
+        """
+        try:
+            envelope = Envelope.from_json(canonical.decode(body.encode("utf-8", "surrogatepass")))
+            if envelope.kind == "receipt":
+                return self._receipts.act(envelope)
+            if envelope.kind == call_command.KIND:
+                return self._command(envelope)
+            envelope.verified(self._identity.signing_public_key_der, envelope.kind)
+            raise MalformedInput("a message that this version does not know")
+        except DualtoneError as error:
+            self._log.error("command_rejected", reason=type(error).__name__)
+            return "rejected"
+
+    def _command(self, envelope: Envelope) -> ThreadFuture[str]:
+        command = call_command.verified(envelope, self._identity.signing_public_key_der)
+        if (command.tenant, command.agent) != (self._identity.tenant, self._identity.agent):
+            raise IntegrityError("a command for another agent")
+        return self._obey(command)
+
+    def _is_obeyed(self, result: ThreadFuture[str]) -> bool:
+        """Waits for a command; whether its message may go."""
+        try:
+            result.result(_OBEYED_S)
+        except (Unavailable, TimeoutError, CancelledError) as error:
+            self._log.warning("command_repeats", reason=type(error).__name__)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever one command meets, the others are acted upon
+            self._log.failure("command_failed", error)
+            return False
+        return True
+
+    def _work(self) -> None:
+        backoff = Backoff(self._random, ceiling_s=_CEILING_S)
+        while not self._stopping.is_set():
+            try:
+                self.poll()
+                backoff.succeed()
+            except DualtoneError as error:
+                retry_s = backoff.fail(self._clock())
+                self._log.warning(
+                    "commands_unread",
+                    reason=type(error).__name__,
+                    retry_s=round(retry_s, 1),
+                    attempts=backoff.failures,
+                )
+                self._stopping.wait(retry_s)
+            except Exception as error:  # noqa: BLE001 - a thread that ends would keep the spool for ever, in silence
+                self._log.failure("commands_failed", error)
+                self._stopping.wait(backoff.fail(self._clock()))

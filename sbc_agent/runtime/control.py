@@ -1,0 +1,347 @@
+"""The control channel on the agent: which calls there are, and what becomes of every pause and resume.
+
+Commands come from the cloud's queue and from the LAN. One that names a call goes to the media process at once; one
+that names a match token goes to every call that has it, and a pause that finds no live one waits for it. What the media
+process answers becomes events for the cloud: acknowledgements, cuts, leases, and the calls themselves.
+
+Everything here happens in the event loop, so that nothing has to be locked and the order of things is the order in
+which they are told. Other threads hand over by ``asyncio.run_coroutine_threadsafe``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future as ThreadFuture
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
+
+from dualtone.domain import agent_events, call_match
+from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEvent, Event, LeaseEvent
+from dualtone.domain.call_command import Command
+from dualtone.domain.errors import Unavailable
+from dualtone.domain.ids import CallId, TenantId
+from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume
+from sbc_agent.media.messages import Event as MediaEvent
+from sbc_agent.runtime.clock_offset import Clock, TrueTime
+from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls
+from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.orders import Order, of_command
+from sbc_agent.runtime.pending_commands import PendingCommands
+
+ANSWER_S: Final = 5.0
+"""So long a command's message waits for the media process before it is left in the queue, to come again."""
+
+
+class CommandedMedia(Protocol):
+    """What is asked of the media process here."""
+
+    def pause(self, command: Pause) -> None:
+        """Makes a call silent; raises Unavailable if the process has ended."""
+
+    def resume(self, command: Resume) -> None:
+        """Ends a cause; raises as ``pause``."""
+
+
+class Events(Protocol):
+    """Where events for the cloud are put."""
+
+    def put(self, event: Event) -> None:
+        """Takes an event."""
+
+
+Recut = Callable[[CallId, Iterable[str]], ThreadFuture[None]]
+
+
+@dataclass(slots=True)
+class Execution:
+    """An order on its way through one call.
+
+    Attributes:
+        call: The call.
+        order: What was asked.
+        applied: What the media process answers.
+        gone: Done when the agent keeps nothing of the span, and sends nothing of it, any more.
+    """
+
+    call: CallId
+    order: Order
+    applied: asyncio.Future[PauseApplied]
+    gone: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Carried:
+    """What came of an order: its executions, one for each call; ``pending`` if it waits for a call."""
+
+    order: Order
+    executions: list[Execution] = field(default_factory=list)
+    pending: bool = False
+
+
+class Control:
+    """Calls and commands. Use it in the event loop alone.
+
+    Args:
+        tenant: The agent's tenant.
+        clock: The agent's clock.
+        true_time: How far that is off.
+        media: The media process.
+        calls: The calls.
+        pending: Commands for calls that are not known yet.
+        events: Where events for the cloud go.
+        live_key: Yields the tenant's live key, empty while there is none.
+        recut: Says when no older bytes of rewritten parts can reach the cloud any more.
+        log: Where it tells what happens.
+        randomness: Yields random bytes, for nonces.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: TenantId,
+        clock: Clock,
+        true_time: TrueTime,
+        media: CommandedMedia,
+        calls: LiveCalls,
+        pending: PendingCommands,
+        events: Events,
+        live_key: Callable[[], bytes],
+        recut: Recut,
+        log: Log,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._tenant = tenant
+        self._clock = clock
+        self._true_time = true_time
+        self._media = media
+        self._calls = calls
+        self._pending = pending
+        self._events = events
+        self._live_key = live_key
+        self._recut = recut
+        self._log = log
+        self._randomness = randomness
+        self._executions: dict[tuple[str, str], Execution] = {}
+        self._tried: dict[CallId, set[str]] = {}  # pauses by match that a live call was given already
+        self._inherited: dict[CallId, frozenset[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def calls(self) -> LiveCalls:
+        """The calls."""
+        return self._calls
+
+    def offset(self) -> ClockOffset:
+        """How far the agent's clock is off."""
+        return ClockOffset(self._true_time.offset_us, self._true_time.uncertainty_us)
+
+    # -- the recorder's calls ---------------------------------------------------------------------------------------
+
+    def on_call(
+        self, call: CallId, facts: Mapping[str, Any], state: Literal["live", "ended"], at_us: int
+    ) -> Collection[str]:
+        """A call began, is known better, or ended; see ``recorder.CallListener``."""
+        known = self._calls.get(call) or KnownCall(call, "live", at_us)
+        if state == "ended":
+            self._tried.pop(call, None)
+            self._inherited.pop(call, None)
+            self._tell(self._calls.put(replace(known, state="ended", ended_us=at_us, sealed=b"")))
+            return known.tokens
+        live_key, tokens, sealed = self._live_key(), known.tokens, known.sealed
+        if facts and live_key:
+            tokens = call_match.of_session(live_key, facts) | self._inherited.get(call, frozenset())
+            tokens = frozenset(sorted(tokens)[: call_match.MOST_TOKENS])
+            sealed = call_match.seal(live_key, self._tenant, call, facts, self._randomness(call_match.NONCE_BYTES))
+        self._tell(self._calls.put(replace(known, tokens=tokens, sealed=sealed)))
+        self._catch_up(call, tokens)
+        return tokens
+
+    def on_adopted(self, call: CallId, matches: Collection[str], began_at_us: int) -> None:
+        """A call of an earlier run goes on; see ``recorder.CallListener``."""
+        known = self._calls.get(call) or KnownCall(call, "live", began_at_us)
+        self._inherited[call] = frozenset(matches)
+        known = self._calls.put(replace(known, state="live", tokens=known.tokens | frozenset(matches)))
+        self._tell(known)
+        self._catch_up(call, known.tokens)
+
+    def settle(self) -> None:
+        """What an earlier run left and nobody adopted is over: it is being closed, or lies in the spool."""
+        now_us = self._clock.now_us()
+        self._calls.forget_before(now_us - KEPT_US)
+        live = set(self._calls.live)
+        for known in self._calls.inherited():
+            if known.call not in live:
+                ended_us = known.ended_us or now_us
+                self._tell(self._calls.put(replace(known, state="spooled", ended_us=ended_us, sealed=b"", causes=())))
+
+    def forget(self, call: CallId) -> None:
+        """The cloud has a call, and its spool was freed."""
+        self._calls.forget(call)
+
+    # -- commands ---------------------------------------------------------------------------------------------------
+
+    async def obey(self, command: Command) -> str:
+        """Carries out a verified command of the cloud, and waits until it would survive the end of the process.
+
+        Returns:
+            ``expired``, ``pending``, or ``applied``.
+
+        Raises:
+            Unavailable: If the media process did not answer: the command is to be repeated.
+        """
+        if command.has_expired(self._true_time.now_ms()):
+            self._log.warning("command_expired", call=command.call, kind=command.action)
+            return "expired"
+        order = of_command(command, received_us=self._clock.now_us(), clock=self.offset())
+        if command.call is not None:
+            carried = self.carry_out_on(CallId(command.call), order)
+        else:
+            carried = self.carry_out_by_match(str(command.match), order)
+        answers = [execution.applied for execution in carried.executions]
+        if answers:
+            _, late = await asyncio.wait(answers, timeout=ANSWER_S)
+            if late:
+                raise Unavailable("the media process does not answer")
+        return "pending" if carried.pending else "applied"
+
+    def carry_out_on(self, call: CallId, order: Order) -> Carried:
+        """Gives an order to one call; raises Unavailable if the media process has ended."""
+        return Carried(order, [self._execute(call, order)])
+
+    def carry_out_by_match(self, token: str, order: Order) -> Carried:
+        """Gives an order to every call with a token; a pause that finds no live one waits; raises as above."""
+        carried = Carried(order)
+        found = self._calls.matching(token, order.from_us, order.until_us)
+        live = [known for known in found if known.state == "live"]
+        if order.action == "resume" or not live:  # what ended a moment ago need not be the call that is meant
+            carried.pending = self._pending.put(token, order) and not found
+        for known in found if order.action == "pause" else live:
+            self._tried.setdefault(known.call, set()).add(order.command)
+            carried.executions.append(self._execute(known.call, order))
+        return carried
+
+    def _catch_up(self, call: CallId, tokens: frozenset[str]) -> None:
+        """Gives a call the pauses that waited for it."""
+        tried = self._tried.setdefault(call, set())
+        for order in self._pending.pauses(tokens, self._clock.now_us()):
+            if order.command not in tried:
+                tried.add(order.command)
+                try:
+                    self._execute(call, order)
+                except Unavailable as error:
+                    self._log.failure("pause_failed", error, call=call)
+
+    def _execute(self, call: CallId, order: Order) -> Execution:
+        running = self._executions.get((call, order.command))
+        if running is not None:
+            return running
+        loop = asyncio.get_running_loop()
+        execution = Execution(call, order, loop.create_future(), loop.create_future())
+        message = order.message(call)
+        if isinstance(message, Pause):
+            self._media.pause(message)
+        else:
+            self._media.resume(message)
+        self._executions[call, order.command] = execution
+        return execution
+
+    # -- what the media process tells -------------------------------------------------------------------------------
+
+    def media_event(self, event: MediaEvent) -> None:
+        """Takes an event of the media process."""
+        if isinstance(event, PauseApplied):
+            self._applied(event)
+        elif isinstance(event, CutDone):
+            task = asyncio.get_running_loop().create_task(self._cut(event), name="recut")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif isinstance(event, LeaseExpired):
+            self._lease_expired(event)
+        elif isinstance(event, Finished):
+            known = self._calls.get(CallId(event.call))
+            if known is not None:
+                ended_us = known.ended_us or self._clock.now_us()
+                self._tell(self._calls.put(replace(known, state="spooled", ended_us=ended_us, sealed=b"", causes=())))
+
+    def _applied(self, event: PauseApplied) -> None:
+        execution = self._executions.get((event.call, event.command))
+        if execution is None:
+            return
+        self._events.put(_acknowledgement(event, execution.order))
+        self._log.info(
+            "command", call=event.call, kind=event.action, cause=event.cause, result=event.outcome, state=event.origin
+        )
+        if event.outcome == "unknown":
+            self._calls.forget(CallId(event.call))
+        else:
+            self._causes_are(CallId(event.call), event.causes)
+        if event.outcome != "too_late":
+            del self._executions[event.call, event.command]
+        if not execution.applied.done():
+            execution.applied.set_result(event)
+
+    async def _cut(self, event: CutDone) -> None:
+        """Tells the cloud of a cut when no older bytes of the parts can reach it any more."""
+        try:
+            waiting = await asyncio.to_thread(self._recut, CallId(event.call), event.parts)
+            await asyncio.wrap_future(waiting)
+        finally:
+            execution = self._executions.pop((event.call, event.command), None)
+        self._events.put(CutEvent(event.call, event.command, event.from_us, event.to_us, list(event.parts)))
+        self._log.info("spool_cut", call=event.call, parts=len(event.parts))
+        if execution is not None and not execution.gone.done():
+            execution.gone.set_result(None)
+
+    def _lease_expired(self, event: LeaseExpired) -> None:
+        self._events.put(LeaseEvent(event.call, event.cause, event.on_expiry, event.at_us))
+        self._log.error("lease_expired", call=event.call, cause=event.cause, result=event.on_expiry)
+        known = self._calls.get(CallId(event.call))
+        if known is not None and event.on_expiry == "resume":
+            self._causes_are(known.call, tuple(cause for cause in known.causes if cause != event.cause))
+
+    def _causes_are(self, call: CallId, causes: tuple[str, ...]) -> None:
+        known = self._calls.get(call)
+        if known is not None and known.causes != causes:
+            self._tell(self._calls.put(replace(known, causes=causes)))
+
+    def _tell(self, known: KnownCall) -> None:
+        self._events.put(
+            CallEvent(
+                call=known.call,
+                revision=known.revision,
+                state=known.state,
+                started_at_us=known.started_us,
+                ended_at_us=known.ended_us,
+                matches=sorted(known.tokens),
+                sealed=base64.b64encode(known.sealed).decode("ascii"),
+                causes=list(known.causes),
+            )
+        )
+
+
+def _acknowledgement(event: PauseApplied, order: Order) -> AckEvent:
+    is_pause = order.action == "pause"
+    return AckEvent(
+        call=event.call,
+        command=event.command,
+        number=event.number,
+        origin=event.origin,
+        action=event.action,
+        cause=event.cause,
+        outcome=event.outcome,
+        from_us=event.from_us,
+        at_us=event.at_us,
+        received_at_us=order.received_us,
+        silent_from=[
+            agent_events.SilentFrom(found.stream, found.rtp_timestamp, found.at_us) for found in event.silent_from
+        ],
+        causes=list(event.causes),
+        by=order.by,
+        effective_at_us=order.effective_us if is_pause and order.dated else None,
+        until_us=order.until_us,
+        lease_s=order.lease_s if is_pause else None,
+        on_expiry=order.on_expiry,
+    )

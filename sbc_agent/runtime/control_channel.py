@@ -1,0 +1,180 @@
+"""The control channel put together: state, events, command queue, and the control between them.
+
+``Control`` decides and lives in the event loop; the queues' threads hand over to it. Start it when the media process is
+ready and SIP listens; stop it last, so that what the last calls became is still told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future as ThreadFuture
+from typing import Final, Protocol, TypeVar
+
+import botocore.session
+
+from dualtone.domain.agent_events import HealthEvent, SpoolState
+from dualtone.domain.call_command import Command
+from dualtone.domain.errors import Unavailable
+from dualtone.domain.ids import CallId
+from sbc_agent.media.client import MediaPort
+from sbc_agent.runtime.agent_state import STATE_FILE, AgentState
+from sbc_agent.runtime.clock_offset import Clock, TrueTime
+from sbc_agent.runtime.command_queue import CommandQueue
+from sbc_agent.runtime.config import AgentConfig
+from sbc_agent.runtime.control import Control
+from sbc_agent.runtime.credentials import TokenSource
+from sbc_agent.runtime.events import EventSender
+from sbc_agent.runtime.identity import AgentKey, Identity, TenantIngestKey
+from sbc_agent.runtime.ingest_bucket import sqs_client
+from sbc_agent.runtime.live_calls import LiveCalls
+from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.outbox import Outbox
+from sbc_agent.runtime.pending_commands import PendingCommands
+from sbc_agent.runtime.receipts import Receipts
+from sbc_agent.runtime.recorded_call import CallListener
+from sbc_agent.runtime.spool import Spool
+from sbc_agent.runtime.spool_room import DiskSpace
+from sbc_agent.runtime.uplink import Uplink
+from sbc_agent.runtime.version import version
+
+_MOST_LIVE: Final = 4_000  # so many ids fit a report
+_MOST_ALARMS: Final = 64
+_T = TypeVar("_T")
+
+
+class CallSource(Protocol):
+    """The recorder: who knows of calls first."""
+
+    def attach(self, listener: CallListener) -> None:
+        """Tells a listener of all calls."""
+
+
+class ControlChannel:
+    """The agent's control channel.
+
+    Args:
+        config: The settings.
+        key: The agent's key.
+        tokens: Who the agent is, with the newest of what the cloud told.
+        session: A botocore session with the agent's credentials.
+        clock: The agent's clock.
+        true_time: How far that is off.
+        spool: What waits on the disk.
+        uplink: What carries it away.
+        log: Where it tells what happens.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: AgentConfig,
+        key: AgentKey,
+        tokens: TokenSource,
+        session: botocore.session.Session,
+        clock: Clock,
+        true_time: TrueTime,
+        spool: Spool,
+        uplink: Uplink,
+        log: Log,
+    ) -> None:
+        identity = tokens.identity
+        self._config = config
+        self._tokens = tokens
+        self._clock = clock
+        self._true_time = true_time
+        self._spool = spool
+        self._uplink = uplink
+        self._log = log
+        self._ingest_key = identity.current_ingest_key()
+        self.lan: str | None = None
+        self._state = AgentState(config.agent.state_dir / STATE_FILE)
+        if self._state.was_damaged:
+            log.error("state_damaged")
+        self._events = EventSender(
+            outbox=Outbox(self._state, log),
+            state=self._state,
+            client=sqs_client(session),
+            queue_url=lambda: tokens.identity.control.events_queue_url,
+            tenant=identity.tenant,
+            agent=identity.agent,
+            signer=key,
+            clock=clock,
+            true_time=true_time,
+            health=self._health,
+            log=log,
+        )
+        self._commands = CommandQueue(
+            client=sqs_client(session),
+            identity=identity,
+            receipts=Receipts(identity=identity, uplink=uplink, freed=self._freed, log=log),
+            obey=self._obey,
+            log=log,
+        )
+
+    async def start(self, media: MediaPort, recorder: CallSource) -> None:
+        """Takes over from an earlier run, listens to recorder and media process, and starts the queues' threads."""
+        self._loop = asyncio.get_running_loop()
+        self._media = media
+        self.control = Control(
+            tenant=self._tokens.identity.tenant,
+            clock=self._clock,
+            true_time=self._true_time,
+            media=media,
+            calls=LiveCalls(self._state, self._log),
+            pending=PendingCommands(self._state, self._log),
+            events=self._events,
+            live_key=lambda: self._tokens.identity.control.live_key,
+            recut=self._uplink.recut,
+            log=self._log,
+        )
+        media.subscribe(self.control.media_event)
+        recorder.attach(self.control)
+        self.control.settle()
+        self._tokens.subscribe(self._learned)
+        self._learned(self._tokens.identity)
+        self._events.start()
+        self._commands.start()
+
+    async def close(self) -> None:
+        """Stops polling, sends the last events if the uplink is there, and closes the state."""
+        self._commands.close()
+        self._events.close()
+        self._state.close()
+
+    # -- from other threads -----------------------------------------------------------------------------------------
+
+    def _obey(self, command: Command) -> ThreadFuture[str]:
+        return asyncio.run_coroutine_threadsafe(self.control.obey(command), self._loop)
+
+    def _freed(self, call: CallId) -> None:
+        self._in_loop(self.control.forget, call)
+
+    def _learned(self, identity: Identity) -> None:
+        self._in_loop(self._use, identity.current_ingest_key())
+
+    def _in_loop(self, do: Callable[[_T], None], what: _T) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is over, and the agent with it
+            self._loop.call_soon_threadsafe(do, what)
+
+    def _use(self, ingest_key: TenantIngestKey) -> None:
+        """Calls that begin from now on are sealed to the newest ingest key; those that there are keep theirs."""
+        if ingest_key != self._ingest_key:
+            with contextlib.suppress(Unavailable):  # the media process has ended: the next one is told at its start
+                self._media.use_ingest_key(ingest_key.key_arn, ingest_key.public_key_der)
+                self._ingest_key = ingest_key
+
+    def _health(self) -> HealthEvent:
+        usage = self._spool.usage()
+        uplink = self._uplink.state()
+        last_s = uplink.last_success_s
+        waiting_s = int(self._true_time.now_us() // 1_000_000) - last_s if uplink.calls_waiting and last_s else 0
+        alarms = self._log.alarms
+        return HealthEvent(
+            live=list(self.control.calls.live[:_MOST_LIVE]),
+            spool=SpoolState(usage.calls, usage.size_bytes, DiskSpace.of(self._config.agent.spool_dir).free_bytes),
+            alarms={name: alarms[name] for name in sorted(alarms)[:_MOST_ALARMS]},
+            version=version(),
+            uplink_waiting_s=max(0, waiting_s),
+        )

@@ -1,0 +1,105 @@
+"""A pause or resume in the agent's own terms: whichever way it came, and with times of the agent's clock. Pure.
+
+The cloud speaks of true time; the agent's clock is off by what was measured, give or take an uncertainty. A gap begins
+at or before the moment that was meant, and ends at or after it: the margin and the uncertainty always go to the side
+of silence (``domain.pause_ledger`` reckons the same way).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dualtone.domain import pause_ledger
+from dualtone.domain.agent_events import ClockOffset
+from dualtone.domain.call_command import Action, Cause, Command, OnExpiry, Origin
+from sbc_agent.media.messages import Pause, Resume
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A pause or resume; times in microseconds of the agent's clock.
+
+    Attributes:
+        action: What to do.
+        cause: Which cause is set or lifted.
+        origin: Who counts it.
+        number: Its number among those of its origin.
+        command: Its id.
+        by: Who asked.
+        received_us: When it reached the agent.
+        effective_us: The moment that was meant.
+        from_us: Where the gap begins, margin and uncertainty included; for a resume when it was received.
+        until_us: When the gap is known to have ended, or None.
+        lease_s: How long a pause holds without another word.
+        on_expiry: What happens then.
+        dated: Whether the moment was named; else it is that of receipt.
+    """
+
+    action: Action
+    cause: Cause
+    origin: Origin
+    number: int
+    command: str
+    by: str
+    received_us: int
+    effective_us: int
+    from_us: int
+    until_us: int | None
+    lease_s: int
+    on_expiry: OnExpiry
+    dated: bool
+
+    def message(self, call: str) -> Pause | Resume:
+        """What the media process is told of it."""
+        if self.action == "resume":
+            return Resume(
+                call=call,
+                at_us=self.received_us,
+                cause=self.cause,
+                origin=self.origin,
+                number=self.number,
+                command=self.command,
+                by=self.by,
+            )
+        return Pause(
+            call=call,
+            at_us=self.received_us,
+            from_us=self.from_us,
+            cause=self.cause,
+            origin=self.origin,
+            number=self.number,
+            command=self.command,
+            by=self.by,
+            effective_at_us=self.effective_us,
+            until_us=self.until_us,
+            lease_us=1_000_000 * self.lease_s,
+            on_expiry=self.on_expiry,
+        )
+
+
+def of_command(command: Command, *, received_us: int, clock: ClockOffset, origin: Origin = "cloud") -> Order:
+    """A command in the agent's terms.
+
+    Args:
+        command: What the cloud, or the LAN, asks; in true time.
+        received_us: When it reached the agent.
+        clock: How far the agent's clock is off.
+        origin: By which way it came.
+    """
+    effective_ms = command.issued_at_ms if command.effective_at_ms is None else command.effective_at_ms
+    is_pause = command.action == "pause"
+    return Order(
+        action=command.action,
+        cause=command.cause,
+        origin=origin,
+        number=command.number,
+        command=command.id,
+        by=command.by,
+        received_us=received_us,
+        effective_us=max(0, 1000 * effective_ms - clock.offset_us) if is_pause else received_us,
+        from_us=pause_ledger.from_us(effective_ms, clock) if is_pause else received_us,
+        until_us=None if command.until_ms is None else pause_ledger.not_before_us(command.until_ms, clock),
+        lease_s=command.lease_s,
+        on_expiry=command.on_expiry,
+        dated=command.effective_at_ms is not None,
+    )
