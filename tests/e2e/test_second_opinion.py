@@ -71,7 +71,7 @@ def agent(cloud: SecondCloud, tmp_path_factory: pytest.TempPathFactory) -> Itera
         environment={**inherited, **CREDENTIALS, "AWS_ENDPOINT_URL": cloud.emulator.url},
         sip_port=0,
         sip_tcp_port=0,
-        media_ports="17000-17199",
+        media_ports="20000-29999",
         hold_back_s=1.0,
     )
     with Agent(plan, cloud.tenants[TENANT].tokens["administrator"]) as running:
