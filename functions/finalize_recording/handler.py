@@ -1,17 +1,17 @@
-"""Lambda: a manifest arrived in the ingest bucket (S3 event in an SQS message): finalise its call."""
+"""Lambda: a manifest arrived (S3 event in an SQS message), or a call went silent (the sweeper's word): finalise it."""
 
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import unquote_plus
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from dualtone.adapters import observability
+from dualtone.adapters import finalize_queue, observability
 from dualtone.adapters.finalizer import finalizer
+from dualtone.usecases.finalize_recording import Finalized
 
 # The queue's redrive policy and its alarm deal with failures: each is reported for its message, none for the batch.
 _PROCESSOR: Final = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -23,13 +23,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
 
 
 def _message(record: SQSRecord) -> None:
-    """Finalises what one message names. S3's test message, sent when notifications are set up, names nothing."""
-    for notice in record.json_body.get("Records", []):
-        key = unquote_plus(notice["s3"]["object"]["key"])
+    """Does what one message asks."""
+    for request in finalize_queue.requests(record.json_body):
         try:
-            outcome = finalizer()(key)
+            if request.heard_until_ms is None:
+                outcome = finalizer()(request.key)
+            else:
+                outcome = finalizer().interrupted(request.key, request.heard_until_ms)
         except Exception as error:
-            observability.failed(observability.FINALIZE_FAILED, error, upload=key)
+            observability.failed(observability.FINALIZE_FAILED, error, upload=request.key)
             raise
-        observability.logger().info("finalized", extra={"upload": key, "outcome": outcome.value})
-        observability.count(observability.RECORDING_FINALIZED)
+        observability.logger().info("finalized", extra={"upload": request.key, "outcome": outcome.value})
+        if outcome is Finalized.RECORDED:
+            observability.count(observability.RECORDING_FINALIZED)

@@ -20,7 +20,7 @@ from dualtone.domain.errors import IntegrityError, Unavailable
 from dualtone.domain.ids import CallId
 from dualtone.usecases.commit_recording import Commit, CommitRecording
 from dualtone.usecases.finalize_recording import Finalized
-from dualtone.usecases.reconcile_recordings import PATIENCE_MS
+from dualtone.usecases.reconcile_recordings import LINGER_MS, PATIENCE_MS
 from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, Cloud
 from tests.call_samples import TENANT, Upload, blocks, packets, speech
 
@@ -71,8 +71,10 @@ def sample(cloud: Cloud, number: int = 0) -> Upload:
 
 
 def reconcile(after_ms: int = PATIENCE_MS + 60_000) -> None:
-    """Runs the reconciler as if so much time had passed."""
-    wiring.reconciler()(clock.now_ms() + after_ms)
+    """Runs the reconciler as if so much time had passed, and once more when nothing can come any more."""
+    now_ms = clock.now_ms() + after_ms
+    wiring.reconciler()(now_ms)
+    wiring.reconciler()(now_ms + LINGER_MS, LINGER_MS + PATIENCE_MS)
 
 
 def assert_one_recording(cloud: Cloud, sent: Upload, where: str = "") -> None:

@@ -9,7 +9,7 @@ import pytest
 from dualtone.domain.commit_attempt import Attempt, AttemptState, Upload
 from dualtone.domain.errors import PolicyViolation, Unavailable
 from dualtone.domain.ids import AttemptId, RecordingId
-from dualtone.usecases.reconcile_recordings import PATIENCE_MS, Reconciled, ReconcileRecordings
+from dualtone.usecases.reconcile_recordings import LINGER_MS, PATIENCE_MS, Reconciled, ReconcileRecordings
 from tests.call_samples import AGENT, CALL, TENANT
 
 NOW_MS = 2_000_000_000_000
@@ -21,6 +21,7 @@ OPEN = Attempt(
     upload=Upload(TENANT, AGENT, CALL, 1, ("manifest.json",), ()),
     manifest_sha256="00" * 32,
 )
+ABANDONED = replace(OPEN, state=AttemptState.ABANDONED, abandoned_at_ms=NOW_MS - LINGER_MS + 1)
 COMMITTED = replace(OPEN, state=AttemptState.COMMITTED, vault_version_id="v", lock_until_ms=NOW_MS)
 
 
@@ -37,7 +38,8 @@ class World:
     def attempts_before(self, before_ms: int) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.created_at_ms < before_ms]
 
-    def abandon(self, attempt: Attempt) -> bool:
+    def abandon(self, attempt: Attempt, now_ms: int) -> bool:
+        assert now_ms == NOW_MS
         self.done.append(f"abandon {attempt.attempt[-1]}")
         return self.open_still
 
@@ -73,16 +75,27 @@ class _Vault:
     ("attempt", "versions", "expected"),
     [
         (COMMITTED, ["v"], ["complete 1"]),
-        (OPEN, ["v"], ["abandon 1", f"delete {OPEN.vault_key} v", "forget 1"]),
-        (OPEN, [], ["abandon 1", "forget 1"]),
-        (OPEN, ["v", "w"], ["abandon 1", f"delete {OPEN.vault_key} v", f"delete {OPEN.vault_key} w", "forget 1"]),
-        (replace(OPEN, state=AttemptState.ABANDONED), ["v"], [f"delete {OPEN.vault_key} v", "forget 1"]),
+        (OPEN, ["v"], ["abandon 1", f"delete {OPEN.vault_key} v"]),
+        (OPEN, [], ["abandon 1"]),
+        (OPEN, ["v", "w"], ["abandon 1", f"delete {OPEN.vault_key} v", f"delete {OPEN.vault_key} w"]),
+        (ABANDONED, [], []),
+        (ABANDONED, ["v"], [f"delete {OPEN.vault_key} v"]),
+        (replace(ABANDONED, abandoned_at_ms=NOW_MS - LINGER_MS), ["v"], [f"delete {OPEN.vault_key} v", "forget 1"]),
         (replace(OPEN, created_at_ms=NOW_MS - PATIENCE_MS), ["v"], []),
     ],
-    ids=["committed", "open", "open, nothing stored", "stored twice", "abandoned", "young"],
+    ids=[
+        "committed",
+        "open",
+        "open, nothing stored",
+        "stored twice",
+        "abandoned",
+        "stored late",
+        "an hour ago",
+        "young",
+    ],
 )
 def test_decisions(attempt: Attempt, versions: list[str], expected: list[str]) -> None:
-    """What is done for an attempt, in order: it is abandoned before its object goes, and noted until it is gone."""
+    """What is done for an attempt, in order: it is abandoned before its object goes, and noted until none can come."""
     world = World([attempt], {OPEN.vault_key: versions})
     world.run()
     assert world.done == expected
@@ -91,7 +104,7 @@ def test_decisions(attempt: Attempt, versions: list[str], expected: list[str]) -
 def test_an_attempt_that_commits_at_the_last_moment_is_left_to_the_next_run() -> None:
     """The conditional write decides; nothing is deleted."""
     world = World([OPEN], {OPEN.vault_key: ["v"]}, open_still=False)
-    assert world.run() == Reconciled(0, 0, 0)
+    assert world.run() == Reconciled()
     assert world.done == ["abandon 1"]
 
 
@@ -100,5 +113,5 @@ def test_one_that_fails_does_not_stop_the_others(error: Exception) -> None:
     """It is reported and stays for the next run."""
     other = replace(OPEN, attempt=AttemptId("01JD0000000000000000000002"))
     world = World([COMMITTED, other], fails=error)
-    assert world.run() == Reconciled(completed=0, removed=1, failed=1)
-    assert world.done == [f"{type(error).__name__} 1", "abandon 2", "forget 2"]
+    assert world.run() == Reconciled(abandoned=1, failed=1)
+    assert world.done == [f"{type(error).__name__} 1", "abandon 2"]

@@ -19,6 +19,7 @@ from dualtone.adapters.table import ConditionFailed, Table
 from dualtone.domain.audit_event import AuditEvent
 from dualtone.domain.call_watch import Watch
 from dualtone.domain.ids import AgentId, CallId, TenantId
+from dualtone.usecases.sweep_calls import AgentWord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -55,6 +56,11 @@ class CallWatches:
         """Reads calls of a shard whose time has come, the longest due first."""
         rows = self._table.oldest(f"sweep#{shard}", f"{now_ms:013d}~", limit=most, index="by_time")
         return [_watch(row) for row in rows]
+
+    def word(self, tenant: TenantId, agent: AgentId) -> AgentWord | None:
+        """Reads an agent's latest health report; None if it never sent one."""
+        item = self._table.get(f"{tenant}#agents", agent)
+        return None if item is None else AgentWord(item["heard_at_ms"], frozenset(item["live"]))
 
     def is_kept(self, watch: Watch) -> bool:
         """Whether the last event of the call was that it ended."""

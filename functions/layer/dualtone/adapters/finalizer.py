@@ -6,6 +6,7 @@ from functools import cache
 
 from dualtone.adapters import clock, opus_encoder, wiring
 from dualtone.adapters.observability import Alarms
+from dualtone.usecases.declare_call import DeclareCall
 from dualtone.usecases.finalize_recording import Chance, FinalizeRecording, KeyArns
 from dualtone.usecases.open_call import OpenCall
 from dualtone.usecases.render_audio import RenderAudio
@@ -15,10 +16,13 @@ from dualtone.usecases.render_audio import RenderAudio
 def finalizer() -> FinalizeRecording:
     """The finaliser, made on first use."""
     settings = wiring.settings()
+    open_call = OpenCall(wiring.ingest_store(), wiring.kms())
     return FinalizeRecording(
         uploads=wiring.ingest_store(),
         directory=wiring.directory(),
-        open_call=OpenCall(wiring.ingest_store(), wiring.kms()),
+        watch=wiring.begin_watch,
+        open_call=open_call,
+        declare_call=DeclareCall(wiring.ingest_store(), open_call),
         render=RenderAudio(opus_encoder.started),
         custody=wiring.vault_access().custody,
         signer=wiring.signer(),

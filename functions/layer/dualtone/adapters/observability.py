@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from dualtone.domain.call_files import IngestKey
+from dualtone.domain.call_watch import Watch
 from dualtone.domain.commit_attempt import Attempt
 from dualtone.domain.errors import DualtoneError
 from dualtone.domain.ids import RecordingId, TenantId
@@ -19,6 +20,8 @@ RECORDING_DAMAGED: Final = "RecordingDamaged"
 RECORDING_FINALIZED: Final = "RecordingFinalized"
 FINALIZE_FAILED: Final = "FinalizeFailed"
 RECONCILE_FAILED: Final = "ReconcileFailed"
+CALL_INTERRUPTED: Final = "CallInterrupted"
+SWEEP_FAILED: Final = "SweepFailed"
 API_FAILED: Final = "ApiFailed"
 METADATA_DAMAGED: Final = "MetadataDamaged"
 CUT_FAILED: Final = "CutFailed"
@@ -68,6 +71,16 @@ class Alarms:
         """The sealed metadata of a recording is missing, or is not what was sealed."""
         logger().error(METADATA_DAMAGED, extra={"tenant": tenant, "recording": recording})
         count(METADATA_DAMAGED)
+
+    def call_interrupted(self, watch: Watch) -> None:
+        """A call went silent before it ended: its agent died, or lost its uplink."""
+        ids = {"tenant": watch.tenant, "agent": watch.agent, "call": watch.call}
+        logger().error(CALL_INTERRUPTED, extra={**ids, "heard_at_ms": watch.heard_at_ms})
+        count(CALL_INTERRUPTED)
+
+    def not_swept(self, watch: Watch, error: Exception) -> None:
+        """A call could not be looked at; the next run tries again."""
+        failed(SWEEP_FAILED, error, tenant=watch.tenant, call=watch.call)
 
     def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         """An attempt could not be reconciled; the next run tries again."""

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 SHARDS: Final = 4
-MOST_NUMBERS: Final = 64
-"""Numbers of one recording that are indexed: a transaction has at most 100 writes."""
+MOST_NUMBERS: Final = 44
+"""Numbers of one recording that are indexed: a transaction has at most 100 writes, and a later generation moves all."""
 
 _FINALISING: Final = "finalising"
 
@@ -68,11 +68,11 @@ class RecordingIndex:
                     break
                 yield attempt
 
-    def abandon(self, attempt: Attempt) -> bool:
+    def abandon(self, attempt: Attempt, now_ms: int) -> bool:
         """Makes an open attempt unable to commit; False if it is not open any more."""
         pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
         try:
-            self._table.transact(self._to_state(pk, sk, {"state": AttemptState.ABANDONED}))
+            self._table.transact(self._to_state(pk, sk, {"state": AttemptState.ABANDONED, "abandoned_at_ms": now_ms}))
         except ConditionFailed:
             return False
         return True
@@ -114,9 +114,11 @@ class RecordingIndex:
         tenant = entry.tenant
         pk, sk = _attempt_key(attempt.attempt, attempt.created_at_ms)
         position = f"{entry.started_at_ms:013d}#{entry.recording_id}"
+        number_tokens = list(dict.fromkeys(commit.number_tokens))[:MOST_NUMBERS]
         settled = {
             "state": AttemptState.COMMITTED,
             "releases": attempt.releases,
+            "lacking": _packed(attempt.lacking),
             "vault_version_id": attempt.vault_version_id,
             "lock_until_ms": attempt.lock_until_ms,
         }
@@ -127,7 +129,12 @@ class RecordingIndex:
             "created_at_ms": attempt.created_at_ms,
             "recording_id": entry.recording_id,
             "manifest_sha256": attempt.manifest_sha256,
+            "interrupted": attempt.interrupted,
             "releases": attempt.releases,
+            "parts": _packed(attempt.upload.parts),
+            "lacking": _packed(attempt.lacking),
+            "position": position,
+            "number_tokens": number_tokens,
         }
         recording = f"{tenant}#rec#{entry.recording_id}"
         found_by: list[dict[str, object]] = [
@@ -137,8 +144,9 @@ class RecordingIndex:
                 "recording_id": entry.recording_id,
                 "duration_ms": entry.duration_ms,
             }
-            for token in list(dict.fromkeys(commit.number_tokens))[:MOST_NUMBERS]
+            for token in number_tokens
         ]
+        found_before = self._numbers_before(entry) - {(str(item["pk"]), position) for item in found_by}
         followed_by: list[dict[str, object]] = [
             {
                 "pk": f"{tenant}#sip#{token}",
@@ -156,11 +164,20 @@ class RecordingIndex:
                 self._put({"pk": recording, "sk": "rec", **_recording(entry, position)}),
                 self._put({"pk": recording, "sk": "meta", **commit.metadata}),
                 *(self._put(item) for item in (*found_by, *followed_by)),
+                *(self._table.transact_delete(*place) for place in sorted(found_before)),
                 self._audit.transact_put(commit.event),
             )
         except ConditionFailed:
             return False
         return True
+
+    def _numbers_before(self, entry: RecordingEntry) -> set[tuple[str, str]]:
+        """Where the generation before is found by its numbers; its claim says so, and never changes."""
+        if entry.generation == 1:
+            return set()
+        claim = self._table.get(f"{entry.tenant}#call#{entry.call_id}", f"gen#{entry.generation - 1:04d}") or {}
+        tokens = claim.get("number_tokens", [])
+        return {(f"{entry.tenant}#num#{token}", claim["position"]) for token in tokens}
 
     def _to_state(self, pk: str, sk: str, changes: Mapping[str, object]) -> TransactWriteItemTypeDef:
         return self._table.transact_update(
@@ -187,6 +204,7 @@ def _attempt_item(attempt: Attempt) -> dict[str, object]:
         "recording_id": attempt.recording,
         "vault_key": attempt.vault_key,
         "manifest_sha256": attempt.manifest_sha256,
+        "interrupted": attempt.interrupted,
         "releases": attempt.releases,
         "vault_version_id": attempt.vault_version_id,
         "lock_until_ms": attempt.lock_until_ms,
@@ -195,12 +213,11 @@ def _attempt_item(attempt: Attempt) -> dict[str, object]:
         "call_id": upload.call,
         "generation": upload.generation,
         "files": list(upload.files),
-        "parts": b"".join(map(bytes.fromhex, upload.parts)),
+        "parts": _packed(upload.parts),
     }
 
 
 def _attempt(item: Mapping[str, Any]) -> Attempt:
-    parts = item["parts"]
     return Attempt(
         attempt=AttemptId(item["attempt"]),
         created_at_ms=item["created_at_ms"],
@@ -212,24 +229,40 @@ def _attempt(item: Mapping[str, Any]) -> Attempt:
             call=CallId(item["call_id"]),
             generation=item["generation"],
             files=tuple(item["files"]),
-            parts=tuple(parts[start : start + 32].hex() for start in range(0, len(parts), 32)),
+            parts=_unpacked(item["parts"]),
         ),
         manifest_sha256=item["manifest_sha256"],
+        interrupted=item["interrupted"],
         state=AttemptState(item["state"]),
         releases=item["releases"],
+        lacking=_unpacked(item.get("lacking", b"")),
         vault_version_id=item.get("vault_version_id"),
         lock_until_ms=item.get("lock_until_ms"),
+        abandoned_at_ms=item.get("abandoned_at_ms"),
     )
 
 
 def _generation(item: Mapping[str, Any]) -> Generation:
+    lacking = frozenset(_unpacked(item["lacking"]))
     return Generation(
+        number=int(item["sk"].removeprefix("gen#")),
         attempt=AttemptId(item["attempt"]),
         created_at_ms=item["created_at_ms"],
         recording=RecordingId(item["recording_id"]),
         manifest_sha256=item["manifest_sha256"],
+        interrupted=item["interrupted"],
         releases=item["releases"],
+        parts=frozenset(_unpacked(item["parts"])) - lacking,
+        lacking=lacking,
     )
+
+
+def _packed(digests: Sequence[str]) -> bytes:
+    return b"".join(map(bytes.fromhex, digests))
+
+
+def _unpacked(packed: bytes) -> tuple[str, ...]:
+    return tuple(packed[start : start + 32].hex() for start in range(0, len(packed), 32))
 
 
 def _recording(entry: RecordingEntry, position: str) -> dict[str, object]:

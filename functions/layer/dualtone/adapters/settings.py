@@ -30,6 +30,8 @@ class Settings(BaseSettings):
         agent_role_arn: What agents' credentials are made from.
         vault_access_role_arn: What sessions at the custodians are made from.
         reconcile_after_s: From which age on an attempt is reconciled; longer than a finaliser can run.
+        interrupted_after_s: After how long a silence a live call counts as interrupted; agents tell every 30 seconds.
+        sweep_after_h: After how long a silence what came of a call is finalised; well below the ingest bucket's expiry.
     """
 
     model_config = SettingsConfigDict(env_prefix="DUALTONE_", frozen=True, extra="ignore")
@@ -55,3 +57,5 @@ class Settings(BaseSettings):
     agent_role_arn: str
     vault_access_role_arn: str
     reconcile_after_s: int = 1200
+    interrupted_after_s: int = 300
+    sweep_after_h: int = 72

@@ -13,8 +13,10 @@ from botocore.config import Config
 
 from dualtone.adapters import clock
 from dualtone.adapters.audit_outbox import AuditOutbox
+from dualtone.adapters.call_watches import CallWatches
 from dualtone.adapters.command_queue import CommandQueue
 from dualtone.adapters.directory import Directory
+from dualtone.adapters.finalize_queue import FinalizeQueue
 from dualtone.adapters.ingest_store import IngestStore
 from dualtone.adapters.key_store import KeyStore
 from dualtone.adapters.kms import Kms, KmsSigner
@@ -26,8 +28,12 @@ from dualtone.adapters.table import Table
 from dualtone.adapters.tokens import Tokens
 from dualtone.adapters.vault_access import VaultAccess, kms_client_maker
 from dualtone.adapters.vault_store import VaultStore
+from dualtone.domain import call_watch
+from dualtone.domain.call_watch import HOUR_MS, Rules
+from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.usecases.commit_recording import CommitRecording
 from dualtone.usecases.reconcile_recordings import ReconcileRecordings
+from dualtone.usecases.sweep_calls import SweepCalls
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -152,6 +158,39 @@ def commit_recording() -> CommitRecording:
         agents=directory(),
         queues=CommandQueue(sqs()),
         signer=signer(),
+    )
+
+
+@cache
+def call_watches() -> CallWatches:
+    """Watched calls."""
+    return CallWatches(dynamodb(), settings().index_table, audit_outbox())
+
+
+@cache
+def watch_rules() -> Rules:
+    """How long a silence is too long."""
+    return Rules(
+        interrupted_after_ms=1000 * settings().interrupted_after_s, finalize_after_ms=HOUR_MS * settings().sweep_after_h
+    )
+
+
+def begin_watch(tenant: TenantId, agent: AgentId, call: CallId) -> None:
+    """Begins to watch a call, now; one that is watched already goes on as it is."""
+    call_watches().begin(call_watch.begun(tenant, agent, call, clock.now_ms(), watch_rules()))
+
+
+@cache
+def sweeper() -> SweepCalls:
+    """The sweeper."""
+    return SweepCalls(
+        watches=call_watches(),
+        agents=call_watches(),
+        generations=recording_index(),
+        uploads=ingest_store(),
+        finalizer=FinalizeQueue(sqs(), settings().finalize_queue_url),
+        alarms=Alarms(),
+        rules=watch_rules(),
     )
 
 

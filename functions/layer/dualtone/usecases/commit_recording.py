@@ -167,20 +167,14 @@ class CommitRecording:
         if queue_url is not None:
             self._queues.send(queue_url, upload.receipt(recording).sealed_by(self._signer))
 
-    def resume(self, generation: Generation, upload: Upload | None, manifest_sha256: str | None) -> None:
+    def resume(self, generation: Generation, upload: Upload | None) -> None:
         """Does what a committed generation still lacks, for an event that came again.
 
         Args:
-            generation: Who claimed it.
-            upload: What lies in the ingest bucket; None if the manifest is gone.
-            manifest_sha256: Of the manifest that lies there.
-
-        Raises:
-            IntegrityError: If another manifest claims to be the same generation: nothing of it is deleted.
+            generation: Who claimed it; it holds what the event tells of.
+            upload: What lies in the ingest bucket; None if there is no manifest.
         """
         attempt = self._index.attempt(generation.attempt, generation.created_at_ms)
-        if upload is not None and manifest_sha256 != generation.manifest_sha256:
-            raise IntegrityError("two manifests of one generation")
         if attempt is not None:
             self.complete(attempt)
         elif upload is not None and generation.releases:

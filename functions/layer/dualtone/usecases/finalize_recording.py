@@ -1,13 +1,16 @@
 """Finalise a recording: from the manifest in the ingest bucket to a sealed, signed, locked and indexed recording.
 
-1. Who uploaded it: an active agent of the tenant in whose place the manifest lies.
-2. Whether it was done before: then only what a crash left undone is done.
+1. Who uploaded it: an active agent of the tenant in whose place the manifest lies. Without a manifest, after long
+   silence, what came is declared in its stead (``declare_call``).
+2. Whether it was done before: then only what a crash left undone is done. What brings more than the latest generation
+   of the call holds, such as a manifest that comes after all, makes the next.
 3. Open: verify and unseal (``open_call``). Render: timeline, channels, Opus (``render_audio``).
 4. Seal: a fresh root, one leaf key a second, a signed manifest (``seal_recording``); the keys between two custodians.
 5. Commit (``commit_recording``).
 
-What does not verify is left out and declared; such a recording is flagged ``damaged`` and alarmed. It, and one whose
-codec this version cannot decode (``codec_raw``), keep their upload: nothing is deleted and the agent gets no receipt.
+What does not verify is left out and declared; such a recording is flagged ``damaged`` and alarmed. It, one whose codec
+this version cannot decode (``codec_raw``) and one without a manifest (``interrupted``) keep their upload: nothing is
+deleted and the agent gets no receipt.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from dualtone.domain import signing, vault_manifest
+from dualtone.domain import call_files, signing, vault_manifest
 from dualtone.domain.audit_event import AuditEvent, Outcome, Work
 from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
-from dualtone.domain.commit_attempt import Attempt, Upload
+from dualtone.domain.commit_attempt import Attempt, Generation, Upload
 from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
 from dualtone.domain.kek import NONCE_BYTES, KeyScope
@@ -33,7 +36,8 @@ from dualtone.domain.signing import Signer
 from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
 from dualtone.usecases import describe_recording, seal_recording, wrap_keys
 from dualtone.usecases.commit_recording import Commit, CommitRecording, Index
-from dualtone.usecases.open_call import OpenCall, OpenedCall, Uploads
+from dualtone.usecases.declare_call import INTERRUPTED, DeclareCall, StoredUploads
+from dualtone.usecases.open_call import OpenCall, OpenedCall
 from dualtone.usecases.render_audio import RenderAudio, Rendering
 from dualtone.usecases.seal_recording import SealedRecording
 from dualtone.usecases.wrap_keys import Custody
@@ -44,8 +48,11 @@ STATE_DAMAGED: Final = "damaged"
 CLOCK_AHEAD_MS: Final = DAY_MS
 """By how much an agent's clock may be ahead: no lock can be lifted, so no wrong clock may set one for decades."""
 
-_FIRST_GENERATION: Final = 1
-_KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw"})
+FIRST_GENERATION: Final = 1
+FIRST_OPENING: Final = call_files.opening_name(0)
+"""Its arrival is the first that the cloud hears of a call for certain."""
+
+_KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw", INTERRUPTED})
 
 
 class Finalized(StrEnum):
@@ -54,8 +61,10 @@ class Finalized(StrEnum):
     RECORDED = "recorded"
     REPEATED = "repeated"
     """The recording existed already; what a crash had left undone is done now."""
+    WATCHED = "watched"
+    """A call has begun: if it goes silent, the sweeper will see to it."""
     NOTHING = "nothing"
-    """There is no manifest, and none was ever committed."""
+    """There is nothing to make a recording of, and none was ever made."""
 
 
 class Directory(Protocol):
@@ -133,9 +142,11 @@ class FinalizeRecording:
     def __init__(
         self,
         *,
-        uploads: Uploads,
+        uploads: StoredUploads,
         directory: Directory,
+        watch: Callable[[TenantId, AgentId, CallId], None],
         open_call: OpenCall,
+        declare_call: DeclareCall,
         render: RenderAudio,
         custody: Callable[[TenantId], Custody],
         signer: Signer,
@@ -147,10 +158,15 @@ class FinalizeRecording:
         keys: KeyArns,
         chance: Chance,
     ) -> None:
-        """Takes the parts of the work; ``custody`` opens a tenant's session at the custodians."""
+        """Takes the parts of the work.
+
+        ``watch`` begins to watch a call, ``custody`` opens a tenant's session at the custodians.
+        """
         self._uploads = uploads
         self._directory = directory
+        self._watch = watch
         self._open_call = open_call
+        self._declare_call = declare_call
         self._render = render
         self._custody = custody
         self._signer = signer
@@ -166,7 +182,7 @@ class FinalizeRecording:
         """Finalises the call whose manifest is named; any number of times, at once or one after the other.
 
         Args:
-            key: The manifest's key in the ingest bucket.
+            key: What arrived in the ingest bucket: a manifest, or the first opening record of a call.
 
         Returns:
             What came of it.
@@ -179,40 +195,89 @@ class FinalizeRecording:
             Unavailable: If something did not answer: the event should come again.
         """
         place = IngestKey.parse(key)
+        if place.name == FIRST_OPENING:
+            self._watch(place.tenant, place.agent, place.call)
+            return Finalized.WATCHED
         if place.name != MANIFEST_NAME:
             return Finalized.NOTHING
         try:
             data = self._uploads.get(key)
         except NotFound:
-            return self._without_manifest(place)
-        agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
-        call = self._open_call.manifest(place, data, agent_key)
-        upload = Upload.of(place, call.manifest)
-        claimed = self._index.generation(place.tenant, place.call, upload.generation)
-        if claimed is not None:
-            self._commit.resume(claimed, upload, call.manifest_sha256)
-            return Finalized.REPEATED
-        if upload.generation != _FIRST_GENERATION:
-            raise PolicyViolation("a later generation of a call is not taken")
-        return self._record(call, upload, agent_key)
+            return self._repeated(place)
+        return self._with_manifest(place, data)
 
-    def _without_manifest(self, place: IngestKey) -> Finalized:
-        claimed = self._index.latest_generation(place.tenant, place.call)
-        if claimed is None:
+    def interrupted(self, key: str, heard_until_ms: int) -> Finalized:
+        """Finalises a call that went silent, with its manifest if that came after all, else with what is there.
+
+        Args:
+            key: Where the manifest would lie.
+            heard_until_ms: When the call was last heard of, Unix time.
+
+        Returns:
+            What came of it; NOTHING if nothing is there that its agent signed.
+
+        Raises:
+            IntegrityError, MalformedInput, NotFound, PolicyViolation, Unavailable: As above.
+        """
+        place = IngestKey.parse(key)
+        try:
+            data = self._uploads.get(key)
+        except NotFound:
+            agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
+            ingest_keys = self._ingest_keys(self._directory.profile(place.tenant))
+            call = self._declare_call(place, agent_key, ingest_keys, heard_until_ms * 1000)
+            return self._repeated(place) if call is None else self._next_generation(call, agent_key)
+        return self._with_manifest(place, data)
+
+    def _with_manifest(self, place: IngestKey, data: bytes) -> Finalized:
+        agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
+        return self._next_generation(self._open_call.manifest(place, data, agent_key), agent_key)
+
+    def _repeated(self, place: IngestKey) -> Finalized:
+        latest = self._index.latest_generation(place.tenant, place.call)
+        if latest is None:
             return Finalized.NOTHING
-        self._commit.resume(claimed, None, None)
+        self._commit.resume(latest, None)
         return Finalized.REPEATED
 
-    def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes) -> Finalized:
+    def _next_generation(self, call: OpenedCall, agent_key: bytes) -> Finalized:
+        """Numbers what came: the first generation of a call, or the one after the latest if it brings more."""
+        place, latest = call.place, self._index.latest_generation(call.place.tenant, call.place.call)
+        if latest is None:
+            return self._record(call, Upload.of(place, call.manifest, FIRST_GENERATION), agent_key, None)
+        if self._is_held(call, latest):
+            return self._resumed(call, latest)
+        return self._record(call, Upload.of(place, call.manifest, latest.number + 1), agent_key, latest)
+
+    def _is_held(self, call: OpenedCall, latest: Generation) -> bool:
+        there = call.parts
+        if latest.lacking:
+            prefix = call_files.ingest_prefix(call.place.tenant, call.place.agent, call.place.call)
+            names = {file.name for file in self._uploads.list(prefix)}
+            there = frozenset(
+                entry.digest for entry in call.manifest.parts if call_files.part_name(entry.epoch, entry.index) in names
+            )
+        return latest.holds(call.manifest_sha256, interrupted=call.interrupted, parts=there)
+
+    def _resumed(self, call: OpenedCall, latest: Generation) -> Finalized:
+        upload = None if call.interrupted else Upload.of(call.place, call.manifest, latest.number)
+        self._commit.resume(latest, upload)
+        return Finalized.REPEATED
+
+    def _ingest_keys(self, profile: TenantProfile) -> set[str]:
+        return {self._keys.ingest, profile.ingest_key_arn or self._keys.ingest}
+
+    def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None) -> Finalized:
         attempt = self._new_attempt(call, upload)
         self._commit.begin(attempt)
         profile = self._directory.profile(upload.tenant)
-        ingest_keys = {self._keys.ingest, profile.ingest_key_arn or self._keys.ingest}
+        ingest_keys = self._ingest_keys(profile)
         rendering = self._render(call.manifest, call, self._open_call.blocks(call, agent_key, ingest_keys))
         if call.damage and (winner := self._index.generation(upload.tenant, upload.call, upload.generation)):
             # What is missing was deleted by whoever committed meanwhile: no damage, and nothing to alarm about.
-            self._commit.resume(winner, upload, call.manifest_sha256)
-            return Finalized.REPEATED
+            return self._after(winner, call)
+        if before is not None:
+            before.require_within(call.parts)
         sip_tokens = [self._tokens.sip_call_id(upload.tenant, call.session.sip_call_id)] * bool(
             call.session.sip_call_id
         )
@@ -224,8 +289,13 @@ class FinalizeRecording:
         claimed = self._index.generation(upload.tenant, upload.call, upload.generation)
         if claimed is None:
             raise Unavailable("the attempt was abandoned before it could commit")
-        self._commit.resume(claimed, upload, call.manifest_sha256)
-        return Finalized.REPEATED
+        return self._after(claimed, call)
+
+    def _after(self, winner: Generation, call: OpenedCall) -> Finalized:
+        """What is left to do when another attempt at the same generation was first."""
+        if winner.holds(call.manifest_sha256, interrupted=call.interrupted, parts=call.parts):
+            return self._resumed(call, winner)
+        raise Unavailable("another generation was committed meanwhile: this one follows it, with the event's return")
 
     def _new_attempt(self, call: OpenedCall, upload: Upload) -> Attempt:
         now_ms = self._chance.now_ms()
@@ -238,6 +308,7 @@ class FinalizeRecording:
             vault_key=vault_manifest.object_key(upload.tenant, recording, upload.generation, attempt),
             upload=upload,
             manifest_sha256=call.manifest_sha256,
+            interrupted=call.interrupted,
         )
 
     def _prepared(
@@ -272,6 +343,7 @@ class FinalizeRecording:
             attempt=replace(
                 attempt,
                 releases=not _KEEPS_UPLOAD & set(entry.flags),
+                lacking=tuple(sorted(call.lacking)),
                 vault_version_id=version_id,
                 # A call that waited longer than it is retained is locked all the same: a lock lies in the future.
                 lock_until_ms=max(entry.retention_until_ms, now_ms + DAY_MS),
