@@ -9,7 +9,6 @@ else, as the template has it, the comparison is left to the finaliser, and the a
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-_CONNECT_TIMEOUT_S: Final = 10
+_CONNECT_TIMEOUT_S: Final = 30  # also the time for each 128 KiB of a body: four uploads share 140 kbit/s
 _READ_TIMEOUT_S: Final = 60
 _LONG_POLL_READ_TIMEOUT_S: Final = 40
 _FORBIDDEN: Final = 403
@@ -99,13 +98,8 @@ class IngestBucket:
         checksum = base64.b64encode(sha256).decode("ascii")
 
         def request() -> str:
-            # A stream goes out in small pieces with a time limit each; bytes would have one limit for all of them.
             self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + key,
-                Body=io.BytesIO(body),
-                IfNoneMatch="*",
-                ChecksumSHA256=checksum,
+                Bucket=self._bucket, Key=self._prefix + key, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum
             )
             return STORED
 

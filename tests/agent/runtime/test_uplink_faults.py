@@ -280,10 +280,10 @@ def test_answers_that_say_later_or_no(site: Site, fault: Answer, link: str) -> N
 
 def test_a_slow_link(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload may take many times longer than any single wait, as long as it moves."""
-    monkeypatch.setattr(ingest_bucket, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(ingest_bucket, "_CONNECT_TIMEOUT_S", 0.4)
     slow = Site(site.spool_dir, site.network, site.s3)
-    slow.network.plan = uploads(Slow(0.004), 10)
-    slow.spooled(1, parts=1, size=6_000_000)
+    slow.network.plan = uploads(Slow(0.003), 10)
+    slow.spooled(1, parts=1, size=5_000_000)
     slow.send()
     told = {line["object"]: line for line in slow.lines.named("transfer")}
     assert told["part-00-000000.dtp"]["result"] == "stored"
