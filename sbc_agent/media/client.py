@@ -118,12 +118,15 @@ class MediaClient:
         self._reaper: asyncio.Task[None] | None = None
 
     @classmethod
-    def spawn(cls, settings: MediaSettings, *, clock: AgentClock | None = None) -> MediaClient:
+    def spawn(
+        cls, settings: MediaSettings, *, clock: AgentClock | None = None, held: Sequence[int] = ()
+    ) -> MediaClient:
         """Starts the process and hands it its settings.
 
         Args:
             settings: Its settings; ``clock_offset_us`` is set here.
             clock: The agent's clock, measured now if there is none yet.
+            held: Descriptors of locks, which then last until both processes have ended.
 
         Raises:
             OSError: If no process can be started.
@@ -135,7 +138,7 @@ class MediaClient:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "sbc_agent.media", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *held],
                 stdin=subprocess.DEVNULL,
             )
         ours.send(settings.model_copy(update={"clock_offset_us": clock.offset_us}).encode())

@@ -3,46 +3,50 @@
 Two processes (ARCHITECTURE, "The way of a call"): this one speaks SIP and carries sealed files to the cloud; its
 child holds sockets, audio and keys. At SIGTERM or SIGINT no new call is taken, calls in progress are ended and
 written, what can be uploaded within the grace time is, and the exit status is 0. A second signal does not wait for
-the hold-back. If the child dies, the agent alarms and ends with 1, and the service manager starts both again.
+the hold-back.
+
+Whichever of the two dies, the other ends at once, and the service manager starts both again. The new run goes on with
+the calls that its journal names, so the way from the start to the first answer is short: the child is started before
+anything else, SIP is loaded while that starts, and the libraries of the cloud when SIP is up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dualtone.domain.errors import PolicyViolation, Unavailable
-from dualtone.domain.ids import CallId
+from sbc_agent.media import memory
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.messages import Alarm, Event, Finished, IngestKeySettings, MediaSettings, PartClosed
-from sbc_agent.runtime import logs, preflight, status
-from sbc_agent.runtime.clock_offset import ClockSampler, TrueTime
-from sbc_agent.runtime.cloud_api import CloudApi
+from sbc_agent.media.messages import Alarm, Event, IngestKeySettings, MediaSettings
+from sbc_agent.runtime import journal, logs, preflight, status
 from sbc_agent.runtime.config import AgentConfig, Endpoint
-from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_session
 from sbc_agent.runtime.identity import KEY_FILE, AgentKey, Identity
-from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client, sqs_client
+from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log, OwnWords
-from sbc_agent.runtime.receipts import CommandQueue
-from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.spool_room import LOOK_EVERY_S, DiskSpace, SpoolRoom
 from sbc_agent.runtime.system_errors import plain
-from sbc_agent.runtime.transfers import Patience
-from sbc_agent.runtime.uplink import Uplink
 from sbc_agent.runtime.version import version
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sbc_agent.runtime.cloud_side import CloudSide
+    from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings
+
 _LOCK_NAME: Final = "agent.lock"
+_LOCK_WAIT_S: Final = 3.0  # for the media process of a run that was killed: it ends a moment later
+_LOCK_POLL_S: Final = 0.01
 _STATS_TIMEOUT_S: Final = 2.0
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -68,7 +72,8 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         for finding in findings:
             sys.stderr.write(f"{finding.severity}: {finding.message}\n")
         return 1 if fatal else 0
-    with _alone(config.agent.state_dir):
+    can_dump = not memory.forbid_core_dumps()
+    with _alone(config.agent.state_dir) as lock:
         identity = Identity.load(config.agent.state_dir)
         key = AgentKey.load(config.agent.state_dir, identity.agent)
         log = Log(level=config.log.level, salt=logs.salt(config.agent.state_dir))
@@ -76,8 +81,10 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         for finding in findings:
             write = log.error if finding.severity == "error" else log.warning
             write("preflight", check=finding.check, message=OwnWords(finding.message))
+        if can_dump:
+            log.warning("core_dumps", process="sip")
         os.umask(0o077)  # what this process and its child write is for their user alone
-        return asyncio.run(Agent(config, identity, key, log).run())
+        return asyncio.run(Agent(config, identity, key, log, lock).run())
 
 
 class Agent:
@@ -88,29 +95,15 @@ class Agent:
         identity: Who it is.
         key: Its key.
         log: Where it tells what happens.
+        lock: Descriptor of the lock that keeps other agents away.
     """
 
-    def __init__(self, config: AgentConfig, identity: Identity, key: AgentKey, log: Log) -> None:
+    def __init__(self, config: AgentConfig, identity: Identity, key: AgentKey, log: Log, lock: int) -> None:
         self._config = config
         self._identity = identity
+        self._key = key
         self._log = log
-        api, self._clock = CloudApi(), AgentClock.measured()
-        self._time = TrueTime(self._clock)
-        self._sampler = ClockSampler(
-            api=api,
-            base=identity.api,
-            clock=self._clock,
-            true_time=self._time,
-            state_dir=config.agent.state_dir,
-            log=log,
-        )
-        self._tokens = TokenSource(
-            api=api, key=key, identity=identity, state_dir=config.agent.state_dir, log=log, clock=self._sampler.now_s
-        )
-        credentials = AgentCredentials(self._tokens, clock=self._sampler.now_s)
-        session = agent_session(credentials, identity.region, clock=self._sampler.now_s)
-        threads = config.uplink.threads
-        store = IngestBucket(s3_client(session, threads=threads), identity.ingest_bucket, identity.prefix)
+        self._lock = lock
         self._spool = Spool(config.agent.spool_dir)
         self._room = SpoolRoom(
             config.agent.spool_dir,
@@ -118,15 +111,9 @@ class Agent:
             when_full=config.agent.when_full,
             log=log,
         )
-        self._uplink = Uplink(
-            spool=self._spool,
-            store=store,
-            log=log,
-            threads=threads,
-            wall=self._sampler.now_s,
-            patience=Patience(again_s=86_400.0 * config.uplink.resend_days),
-        )
-        self._commands = CommandQueue(client=sqs_client(session), identity=identity, uplink=self._uplink, log=log)
+        self._cloud: CloudSide | None = None
+        self._status: asyncio.Server | None = None
+        self._early: list[Event] = []  # what the media process told before the cloud's side was there
         self._stop_asked = 0
         self._stopping = asyncio.Event()
 
@@ -137,8 +124,50 @@ class Agent:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
         self._started = loop.time()
-        self._media = MediaClient.spawn(self._media_settings(), clock=self._clock)
+        boot_id, legacy = journal.boot_id(), self._legacy()
+        clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
+        self._media = MediaClient.spawn(self._media_settings(), clock=clock, held=[self._lock])
         self._media.subscribe(self._media_event)
+        import sbc_agent.runtime.sip_shell  # noqa: F401, PLC0415 - loaded while the child starts
+
+        await self._media_ready()
+        died = asyncio.create_task(self._media.closed())
+        self._room.look()
+        kept = Journal(self._journal_dir, boot_id=boot_id, clock_offset_us=clock.offset_us)
+        addresses = await self._listen(legacy, kept)
+        ready = asyncio.create_task(self._open_cloud(clock, addresses))
+        stopped = asyncio.create_task(self._stopping.wait())
+        looking = asyncio.create_task(self._look_after_room())
+        try:
+            await asyncio.wait({died, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if not died.done():
+                await ready
+                await asyncio.wait({died, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if died.done():
+                self._media_died(died.result())
+            return await self._drain(died)
+        finally:
+            for task in (ready, stopped, looking):
+                task.cancel()
+            if self._cloud is not None:
+                await self._cloud.close()
+            if self._status is not None:
+                self._status.close()
+
+    # -- starting and stopping --------------------------------------------------------------------------------------
+
+    @property
+    def _journal_dir(self) -> Path:
+        return self._config.agent.state_dir / journal.DIRECTORY_NAME
+
+    def _legacy(self) -> Legacy:
+        try:
+            return journal.inherit(self._journal_dir, boot_id=journal.boot_id(), now=time.monotonic())
+        except OSError as error:  # calls are recorded all the same; a restart would not find them
+            self._log.failure("journal_failed", error)
+            return Legacy()
+
+    async def _media_ready(self) -> None:
         try:
             await self._media.ready()
         except Unavailable as error:
@@ -146,31 +175,22 @@ class Agent:
                 "the media process did not start; see its lines above, and whether media.address is this machine's own "
                 "and enough of media.ports are free"
             ) from error
-        died = asyncio.create_task(self._media.closed())
-        self._room.look()
-        self._shell = SipShell(self._sip_settings(), self._media, self._log, has_room=lambda: self._room.takes_calls)
-        addresses = await self._listen()
-        server = await status.serve(self._config.agent.state_dir, self._report)
-        self._sampler.start()
-        self._uplink.start()
-        self._commands.start()
-        self._say_ready(addresses)
-        stopped = asyncio.create_task(self._stopping.wait())
-        looking = asyncio.create_task(self._look_after_room())
-        try:
-            await asyncio.wait({died, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if died.done():
-                return await self._media_died(died.result())
-            return await self._drain(died)
-        finally:
-            stopped.cancel()
-            looking.cancel()
-            server.close()
-            self._commands.close()
-            self._uplink.close()
-            self._sampler.close()
 
-    # -- starting and stopping --------------------------------------------------------------------------------------
+    async def _open_cloud(self, clock: AgentClock, addresses: SipAddresses) -> None:
+        """Loads the cloud's side beside the calls, then says that all is ready."""
+
+        def load() -> CloudSide:
+            from sbc_agent.runtime.cloud_side import CloudSide  # noqa: PLC0415 - AWS's libraries: calls do not wait
+
+            return CloudSide(self._config, self._identity, self._key, self._spool, clock, self._log)
+
+        cloud = self._cloud = await asyncio.to_thread(load)
+        for event in self._early:
+            cloud.media_event(event)
+        self._early.clear()
+        await cloud.start(self._media, self._shell.recorder)
+        self._status = await status.serve(self._config.agent.state_dir, lambda: self._report(cloud))
+        self._say_ready(addresses)
 
     def _media_settings(self) -> MediaSettings:
         agent, media = self._config.agent, self._config.media
@@ -190,7 +210,32 @@ class Agent:
             log_level=self._config.log.level,
         )
 
+    async def _listen(self, legacy: Legacy, kept: Journal) -> SipAddresses:
+        from sbc_agent.runtime.sip_shell import SipShell  # noqa: PLC0415 - loaded by now
+
+        self._shell = SipShell(
+            self._sip_settings(),
+            self._media,
+            self._log,
+            has_room=lambda: self._room.takes_calls,
+            journal=kept,
+        )
+        try:
+            addresses = await self._shell.start(legacy)
+        except OSError as error:
+            sip, reason = self._config.sip, plain(error)
+            raise Unavailable(
+                f"sip.udp {sip.udp or 'off'} or sip.tcp {sip.tcp or 'off'} cannot be listened to ({reason}): "
+                "stop what uses the port, or write another address"
+            ) from error
+        if legacy.live or legacy.dropped:
+            took_ms = round(1000 * (asyncio.get_running_loop().time() - self._started))
+            self._log.warning("continued", calls=len(legacy.live), objects=legacy.dropped, ms=took_ms)
+        return addresses
+
     def _sip_settings(self) -> SipSettings:
+        from sbc_agent.runtime.sip_shell import SipSettings  # noqa: PLC0415 - as above
+
         sip = self._config.sip
         return SipSettings(
             media_address=self._config.media.address,
@@ -201,23 +246,13 @@ class Agent:
             product=f"Dualtone/{version()}",
         )
 
-    async def _listen(self) -> SipAddresses:
-        try:
-            return await self._shell.start()
-        except OSError as error:
-            sip, reason = self._config.sip, plain(error)
-            raise Unavailable(
-                f"sip.udp {sip.udp or 'off'} or sip.tcp {sip.tcp or 'off'} cannot be listened to ({reason}): "
-                "stop what uses the port, or write another address"
-            ) from error
-
     def _say_ready(self, addresses: SipAddresses) -> None:
         """The one line of standard output: where the agent is to be found."""
         line = {
             "sip_udp": _spelled(addresses.udp),
             "sip_tcp": _spelled(addresses.tcp),
             "sip_tls": None,
-            "lan": None,
+            "lan": None if self._cloud is None else self._cloud.lan,
             "metrics": None,
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "version": version(),
@@ -241,14 +276,15 @@ class Agent:
             self._media.drain()
         exit_status = await died
         await self._shell.close()
-        left = await asyncio.to_thread(self._uplink.drain, float(self._config.agent.drain_s))
+        assert self._cloud is not None, "a stop waits for the start"
+        left = await asyncio.to_thread(self._cloud.drain, float(self._config.agent.drain_s))
         self._log.info("stopped", calls=left, exit=exit_status)
         return 0 if exit_status == 0 else 1
 
-    async def _media_died(self, exit_status: int) -> int:
+    def _media_died(self, exit_status: int) -> NoReturn:
+        """Nothing here is worth a moment: what counts is in the journal and in the spool, and calls wait."""
         self._log.error("media_died", exit=exit_status)
-        await self._shell.close()
-        return 1
+        os._exit(1)
 
     async def _look_after_room(self) -> None:
         while True:
@@ -262,14 +298,16 @@ class Agent:
     # -- what the parts tell ----------------------------------------------------------------------------------------
 
     def _media_event(self, event: Event) -> None:
-        if isinstance(event, PartClosed | Finished):
-            self._uplink.notify(CallId(event.call))
-        elif isinstance(event, Alarm):
+        if self._cloud is None:
+            self._early.append(event)
+        else:
+            self._cloud.media_event(event)
+        if isinstance(event, Alarm):
             self._log.error("media_alarm", kind=event.kind, call=event.call)
             if event.kind == "spool_write":
                 self._room.refused()
 
-    async def _report(self) -> status.Report:
+    async def _report(self, cloud: CloudSide) -> status.Report:
         """What ``dualtone-agent status`` prints; whole numbers only, nothing of any call."""
         media: dict[str, Any] = {}
         with contextlib.suppress(TimeoutError, Unavailable):
@@ -277,8 +315,6 @@ class Agent:
                 media = (await self._media.stats()).model_dump(exclude={"event"})
         usage = await asyncio.to_thread(self._spool.usage)
         free_bytes = (await asyncio.to_thread(DiskSpace.of, self._config.agent.spool_dir)).free_bytes
-        uplink = dataclasses.asdict(self._uplink.state())
-        uplink["retry_ms"] = round(1000 * uplink.pop("retry_s"))
         return {
             "agent": self._identity.agent,
             "tenant": self._identity.tenant,
@@ -287,6 +323,7 @@ class Agent:
             "uptime_ms": round(1000 * (asyncio.get_running_loop().time() - self._started)),
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "calls_live": self._shell.recorder.calls,
+            "calls_adopted": self._shell.recorder.adopted,
             "media": media,
             "spool": {
                 "calls": usage.calls,
@@ -295,9 +332,8 @@ class Agent:
                 "full": self._room.full,
                 "takes_calls": self._room.takes_calls,
             },
-            "uplink": uplink,
-            "clock_offset_ms": None if self._time.measured is None else self._time.offset_us // 1000,
             "alarms": self._log.alarms,
+            **cloud.report(),
         }
 
 
@@ -310,12 +346,21 @@ def _spelled(address: tuple[str, int] | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _alone(state_dir: Path) -> Iterator[None]:
-    """Holds the lock of a state directory: two agents over one spool would send everything twice."""
+def _alone(state_dir: Path) -> Iterator[int]:
+    """Holds the lock of a state directory: two agents over one spool would send everything twice.
+
+    The media process holds it too. That of a run that was killed ends a moment later, and is waited for: it has the
+    ports and the files of its calls until then.
+    """
+    until = time.monotonic() + _LOCK_WAIT_S
     descriptor = os.open(state_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PolicyViolation(f"another agent runs with {state_dir}; stop it first") from error
-        yield
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise PolicyViolation(f"another agent runs with {state_dir}; stop it first") from error
+                time.sleep(_LOCK_POLL_S)
+        yield descriptor

@@ -209,7 +209,7 @@ class SipShell:
     # --- events out --------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Does all that the core wants done, then sets the alarm clock. Nothing leaves that the journal does not know."""
+        """Does all that the core wants done, then sets the alarm clock. Nothing leaves before the journal knows it."""
         now = self._loop.time()
         while (event := self._server.next_event()) is not None:
             if isinstance(event, SendMessage):

@@ -98,7 +98,7 @@ def describe(report: Report) -> str:
     lines = [
         ("agent", f"{report['agent']} of tenant {report['tenant']}, version {report['version']}"),
         ("up for", _duration(report["uptime_ms"] // 1000)),
-        ("calls", f"{report['calls_live']} live ({media.get('streams', 0)} streams)"),
+        ("calls", f"{report['calls_live']} live ({media.get('streams', 0)} streams){_adopted(report)}"),
         ("packets", f"{media.get('received', 0)} received, {media.get('stored', 0)} stored"),
         ("spool", f"{spool['calls']} calls, {_size(spool['bytes'])}, {_size(spool['free_bytes'])} free{_room(spool)}"),
         (
@@ -115,6 +115,11 @@ def _room(spool: Report) -> str:
     if not spool["full"]:
         return ""
     return ": FULL, new calls are recorded in memory" if spool["takes_calls"] else ": FULL, new calls are refused"
+
+
+def _adopted(report: Report) -> str:
+    count = report["calls_adopted"]
+    return f", {count} taken over from the run before" if count else ""
 
 
 def _size(size_bytes: int) -> str:

@@ -19,6 +19,7 @@ REPORT: dict[str, Any] = {
     "draining": False,
     "uptime_ms": 90_061_000,
     "calls_live": 3,
+    "calls_adopted": 2,
     "media": {"streams": 6, "received": 1_000, "stored": 999},
     "spool": {"calls": 2, "bytes": 5 * 1024 * 1024, "free_bytes": 3 << 40, "full": False, "takes_calls": True},
     "uplink": {
@@ -89,7 +90,7 @@ def test_the_report_in_words() -> None:
     """A person reads how long, how many, how much, whether the cloud answers, and what is wrong."""
     text = status.describe(REPORT)
     assert "1 d 01:01:01" in text
-    assert "3 live (6 streams)" in text
+    assert "3 live (6 streams), 2 taken over from the run before" in text
     assert "1000 received, 999 stored" in text
     assert "2 calls, 5.0 MiB, 3.0 TiB free" in text
     assert "down (EndpointConnectionError), next attempt in 12 s; 2 calls to send, 1 unconfirmed" in text
