@@ -13,7 +13,7 @@ from tests.contract.policies import resources
 Json = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ["ApiFunction", "FinalizeRecordingFunction", "ReconcileRecordingsFunction"]
+FUNCTIONS = ["ApiFunction", "FinalizeRecordingFunction", "ReconcileRecordingsFunction", "SweepCallsFunction"]
 ENVIRONMENT = {
     "AGENT_ROLE_ARN",
     "AUDIT_TABLE",
@@ -27,11 +27,13 @@ ENVIRONMENT = {
     "INDEX_TABLE",
     "INGEST_BUCKET",
     "INGEST_KEY",
+    "INTERRUPTED_AFTER_S",
     "KEYS_TABLE",
     "METADATA_KEY",
     "PUBLIC_URL",
     "SIGNING_KEY",
     "STAGE",
+    "SWEEP_AFTER_H",
     "USER_POOL_ID",
     "VAULT_ACCESS_ROLE_ARN",
     "VAULT_BUCKET",
@@ -134,16 +136,36 @@ def test_the_queue_hides_a_message_for_as_long_as_the_finaliser_may_run(translat
     assert queue["VisibilityTimeout"] >= function["Timeout"]
 
 
-def test_the_reconciler_runs_every_five_minutes_and_never_twice_at_once(translated: Json) -> None:
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("ReconcileRecordingsFunction", "ReconcileDeadLetters"), ("SweepCallsFunction", "SweepDeadLetters")],
+)
+def test_what_tidies_up_runs_every_five_minutes_and_never_twice_at_once(
+    translated: Json, name: str, letters: str
+) -> None:
     """A run that fails ends in its dead letters."""
-    (rule,) = resources(translated, "AWS::Events::Rule").values()
-    function = resources(translated, "AWS::Lambda::Function")["ReconcileRecordingsFunction"]
+    target = {"Fn::GetAtt": [name, "Arn"]}
+    (rule,) = [
+        rule for rule in resources(translated, "AWS::Events::Rule").values() if rule["Targets"][0]["Arn"] == target
+    ]
+    function = resources(translated, "AWS::Lambda::Function")[name]
     assert rule["ScheduleExpression"] == "rate(5 minutes)"
     assert rule["State"] == "ENABLED"
-    assert rule["Targets"][0]["Arn"] == {"Fn::GetAtt": ["ReconcileRecordingsFunction", "Arn"]}
     assert function["ReservedConcurrentExecutions"] == 1
     assert function["Timeout"] < 5 * 60
-    assert function["DeadLetterConfig"]["TargetArn"] == {"Fn::GetAtt": ["ReconcileDeadLetters", "Arn"]}
+    assert function["DeadLetterConfig"]["TargetArn"] == {"Fn::GetAtt": [letters, "Arn"]}
+
+
+def test_a_call_is_swept_long_before_its_upload_expires(template: Json) -> None:
+    """Whatever the parameter says within its bounds, and whatever an agent says of the call."""
+    parameter = template["Parameters"]["SweepAfterHours"]
+    rules = template["Resources"]["IngestBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    (days,) = [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule]
+    settings = importlib.import_module("dualtone.adapters.settings").Settings
+    assert parameter["Default"] == settings.model_fields["sweep_after_h"].default == 72
+    assert parameter["MaxValue"] <= (days - 4) * 24
+    watch = importlib.import_module("dualtone.domain.call_watch")
+    assert watch.Rules(1, 1).expiring_after_ms <= (days - 2) * 24 * watch.HOUR_MS
 
 
 def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated: Json) -> None:
@@ -155,6 +177,8 @@ def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated
         written.RECONCILE_FAILED,
         written.API_FAILED,
         written.METADATA_DAMAGED,
+        written.CALL_INTERRUPTED,
+        written.SWEEP_FAILED,
         written.CUT_FAILED,
         written.PAUSED_AUDIO_ARRIVED,
     }
@@ -182,7 +206,11 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "FinalizeDeadLetters", id="a call given up"),
         pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ReconcileDeadLetters", id="a run given up"),
         pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "CutDeadLetters", id="a cut given up"),
+        pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "SweepDeadLetters", id="a sweep given up"),
         pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "FinalizeQueue", id="calls waiting"),
+        pytest.param("AWS/Lambda", "Errors", "SweepCallsFunction", id="sweeper fails"),
+        pytest.param("Dualtone", "CallInterrupted", "dualtone", id="a call goes silent"),
+        pytest.param("Dualtone", "SweepFailed", "dualtone", id="a call is not looked at"),
         pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "CutQueue", id="cuts waiting"),
         pytest.param("AWS/Lambda", "Errors", "FinalizeRecordingFunction", id="finaliser fails"),
         pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),

@@ -46,6 +46,9 @@ def test_no_permission_is_a_wildcard(template: Json) -> None:
         pytest.param("ReconcileRecordingsRole", "s3:PutObject", id="the reconciler makes no recording"),
         pytest.param("ReconcileRecordingsRole", "dynamodb:PutItem", id="the reconciler adds no item"),
         pytest.param("ReconcileRecordingsRole", "s3:GetObject", id="the reconciler reads no upload"),
+        pytest.param("SweepCallsRole", "s3:GetObject", id="the sweeper reads no upload"),
+        pytest.param("SweepCallsRole", "s3:DeleteObject", id="the sweeper deletes no upload"),
+        pytest.param("SweepCallsRole", "dynamodb:Scan", id="the sweeper scans nothing"),
         pytest.param("ApiRole", "s3:GetObject", id="the API reads no version but the one committed"),
         pytest.param("AgentRole", "s3:GetObject", id="an agent reads nothing back"),
         pytest.param("AgentRole", "s3:ListBucket", id="an agent lists nothing"),
@@ -59,21 +62,23 @@ def test_a_role_may_not(template: Json, role: str, action: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "action"),
+    ("role", "action", "keys"),
     [
-        ("FinalizeRecordingRole", "dynamodb:DeleteItem"),
-        ("ReconcileRecordingsRole", "dynamodb:DeleteItem"),
-        ("ReconcileRecordingsRole", "dynamodb:Query"),
-        ("ReconcileRecordingsRole", "dynamodb:UpdateItem"),
+        ("FinalizeRecordingRole", "dynamodb:DeleteItem", ["attempts#?", "*#num#*"]),
+        ("ReconcileRecordingsRole", "dynamodb:DeleteItem", "attempts#?"),
+        ("ReconcileRecordingsRole", "dynamodb:Query", "attempts#?"),
+        ("ReconcileRecordingsRole", "dynamodb:UpdateItem", "attempts#?"),
+        ("SweepCallsRole", "dynamodb:DeleteItem", "*#call#*"),
+        ("SweepCallsRole", "dynamodb:UpdateItem", "*#call#*"),
     ],
 )
-def test_attempts_are_all_that_is_deleted_or_reconciled(template: Json, role: str, action: str) -> None:
-    """In the index, items of recordings are beyond reach of what tidies up."""
+def test_recordings_are_beyond_reach_of_what_tidies_up(
+    template: Json, role: str, action: str, keys: str | list[str]
+) -> None:
+    """In the index, only items of these partitions are changed or deleted."""
     (policy,) = template["Resources"][role]["Properties"]["Policies"]
     granting = [one for one in statements(policy["PolicyDocument"], "Allow") if action in actions(one)]
-    assert [one["Condition"] for one in granting] == [
-        {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "attempts#?"}}
-    ]
+    assert [one["Condition"] for one in granting] == [{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}}]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_a_role_is_assumed_with_its_tags_or_not_at_all(
 
 
 @pytest.mark.parametrize(
-    "role", ["ApiRole", "CutPausedSpansRole", "FinalizeRecordingRole", "ReconcileRecordingsRole"]
+    "role", ["ApiRole", "CutPausedSpansRole", "FinalizeRecordingRole", "ReconcileRecordingsRole", "SweepCallsRole"]
 )
 def test_a_functions_role_is_for_lambda_alone(template: Json, role: str) -> None:
     """Nobody else becomes it."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dualtone.domain.call_files import MANIFEST_NAME, opening_name
 from tests.contract.policies import denied, listed, matches, principals, resources, statements
 
 Json = dict[str, Any]
@@ -66,6 +67,7 @@ def _policy_on(template: Json, name: str) -> Json:
         ("FinalizeQueue", "sqs:SendMessage"),
         ("FinalizeDeadLetters", "sqs:ReceiveMessage"),
         ("ReconcileDeadLetters", "sqs:ReceiveMessage"),
+        ("SweepDeadLetters", "sqs:ReceiveMessage"),
     ],
 )
 def test_a_store_refuses_plain_http(template: Json, name: str, action: str) -> None:
@@ -97,13 +99,15 @@ def test_an_upload_is_never_replaced(template: Json) -> None:
     assert excepted["Condition"]["Null"] == {"s3:if-match": "true"}
 
 
-def test_a_manifest_starts_the_finaliser(template: Json) -> None:
-    """Created objects that end in manifest.json, and no others, are put on the queue, which takes them."""
+def test_a_manifest_starts_the_finaliser_and_a_first_opening_the_watch(template: Json) -> None:
+    """Created objects that end in one of two names, and no others, are put on the queue, which takes them."""
     bucket = template["Resources"]["IngestBucket"]
-    (queue,) = bucket["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
-    assert queue["Event"] == "s3:ObjectCreated:*"
-    assert queue["Queue"] == {"Fn::GetAtt": ["FinalizeQueue", "Arn"]}
-    assert queue["Filter"]["S3Key"]["Rules"] == [{"Name": "suffix", "Value": "manifest.json"}]
+    queues = bucket["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    assert {queue["Event"] for queue in queues} == {"s3:ObjectCreated:*"}
+    assert all(queue["Queue"] == {"Fn::GetAtt": ["FinalizeQueue", "Arn"]} for queue in queues)
+    assert [queue["Filter"]["S3Key"]["Rules"] for queue in queues] == [
+        [{"Name": "suffix", "Value": name}] for name in (MANIFEST_NAME, opening_name(0))
+    ]
     assert bucket["DependsOn"] == "FinalizeQueuePolicy"
     (allow,) = statements(_policy_on(template, "FinalizeQueue"), "Allow")
     assert principals(allow) == {"s3.amazonaws.com"}
@@ -201,7 +205,8 @@ def test_a_vault_key_is_put_by_the_commit_and_replaced_by_the_cut_alone(template
 
 
 @pytest.mark.parametrize(
-    "name", ["CutDeadLetters", "CutQueue", "FinalizeDeadLetters", "FinalizeQueue", "ReconcileDeadLetters"]
+    "name",
+    ["CutDeadLetters", "CutQueue", "FinalizeDeadLetters", "FinalizeQueue", "ReconcileDeadLetters", "SweepDeadLetters"],
 )
 def test_a_queue_is_encrypted(template: Json, name: str) -> None:
     """By SQS's own key: messages name objects and hold no content."""
