@@ -30,6 +30,8 @@ from sbc_agent.runtime.request_signing import sign_by
 _ASSERTION_LIFETIME_S: Final = 120
 _JTI_BYTES: Final = 16
 _METHOD: Final = "dualtone-token"
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_OVER: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidClientTokenId"})
 _REFRESH_BEFORE_END_S: Final = 300
 _MUST_REFRESH_BEFORE_END_S: Final = 60
 
@@ -166,6 +168,10 @@ class AgentCredentials(DeferredRefreshableCredentials):
             refresh_using=source.fetch, method=_METHOD, time_fetcher=lambda: datetime.fromtimestamp(clock(), UTC)
         )
 
+    def refused(self) -> None:
+        """AWS says that they are over, whatever our clock says: the next request fetches new ones."""
+        self._expiry_time = _LONG_AGO
+
 
 class _OnlyProvider(CredentialProvider):
     """Hands out the agent's credentials."""
@@ -196,6 +202,12 @@ def agent_session(
     session.register_component("credential_provider", CredentialResolver([_OnlyProvider(credentials)]))
     session.set_config_variable("region", region)
     sign_by(session, clock)
+
+    def answered(parsed: dict[str, Any], **_: object) -> None:
+        if parsed.get("Error", {}).get("Code") in _OVER:
+            credentials.refused()
+
+    session.get_component("event_emitter").register("after-call", answered)
     return session
 
 

@@ -14,12 +14,15 @@ import pytest
 
 from dualtone.domain.ids import CallId
 from sbc_agent.runtime import ingest_bucket
+from sbc_agent.runtime.cloud_api import CloudApi
+from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_session
+from sbc_agent.runtime.identity import AgentKey
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
 from sbc_agent.runtime.request_signing import sign_by
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.uplink import Uplink
-from tests.agent.runtime import aws
-from tests.agent.runtime.spooled import AGENT, TENANT, Clock, Lines, call_id, write_call
+from tests.agent.runtime import aws, web
+from tests.agent.runtime.spooled import AGENT, TENANT, Clock, CloudKey, Lines, call_id, write_call
 from tests.faulty_link import Answer, Cut, Fault, FaultyLink, LoseAnswer, Plan, Request, Slow, Stall
 
 BUCKET = "ingest-faults"
@@ -350,3 +353,47 @@ def test_many_threads_over_the_worst_of_networks(tmp_path: Path, network: Faulty
     site.uplink.close()
     assert network.faults.total() > 100
     site.assert_there_once()
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken"])
+def test_credentials_that_are_over_before_our_clock_says_so(
+    tmp_path: Path, network: FaultyLink, s3: Any, code: str
+) -> None:
+    """AWS refuses the token of the session: the next attempt, a second later, comes with a new one and goes on."""
+    issued, valid = [0], ["token-1"]
+
+    def token(*_: str) -> web.Answer:
+        issued[0] += 1
+        ends = datetime.now(UTC) + timedelta(seconds=900)
+        keys = {"access_key_id": "ASIAEXAMPLE", "secret_access_key": "secret", "session_token": f"token-{issued[0]}"}
+        return 200, keys | {"expires_at": ends.isoformat()}
+
+    def plan(request: Request) -> Fault | None:
+        return None if request.headers["x-amz-security-token"] in valid else Answer(403, code)
+
+    network.plan = plan
+    with web.serving(token) as server:
+        state = tmp_path / "state"
+        state.mkdir()
+        source = TokenSource(
+            api=CloudApi(),
+            key=AgentKey(AgentKey.generate().private_key, AGENT),
+            identity=CloudKey().identity(token_url=f"{server.url}/v1/token"),
+            state_dir=state,
+            log=Lines().log,
+        )
+        session = agent_session(AgentCredentials(source), aws.REGION)
+        site = Site(tmp_path / "spool", network, s3, session)
+        site.spooled(1)
+        site.send()
+        assert issued == [1], "one token for all uploads"
+        valid[:] = ["token-2"]
+        call = call_id(9, 9)
+        site.calls[call] = write_call(site.spool_dir, call)
+        site.send()
+        assert site.uplink.state().reason == code
+        site.clock.now += 1
+        site.send()
+        assert site.uplink.state().link == "up"
+        assert issued == [2]
+        site.assert_there_once()
