@@ -1,6 +1,11 @@
-"""The agent beside the local cloud: enrolled through the public API, run as a child that cannot outlive its cloud."""
+"""The agent beside the local cloud: enrolled through the public API, run as a child that cannot outlive its cloud.
+
+Here stands what a service manager does on a machine of its own: an agent that ends without being asked to is started
+again at once, with the addresses that it had, so that it goes on with its calls.
+"""
 
 import json
+import logging
 import os
 import secrets
 import selectors
@@ -8,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +28,11 @@ _ANSWER_S = 5.0
 _POOL_STREAMS = 400
 _DRAIN_S = 10
 _STOP_S = _DRAIN_S + 15.0
+_QUICK_S = 1.0  # who ends sooner than that after being ready has not recovered
+_QUICK_DEATHS = 6
+_BACK_OFF_S = (0.0, 0.0, 0.5, 1.0, 2.0)  # before the next start, by quick deaths in a row
+
+_LOG = logging.getLogger(__name__)
 
 
 class AgentFailed(Exception):  # noqa: N818 - what happened, in a word
@@ -64,22 +75,29 @@ class AgentPlan:
 
 
 class Agent:
-    """A running agent, as a context manager. Enter it on the main thread: the kernel ties the child to that thread.
+    """A running agent, as a context manager; a thread of its own starts it, and starts it again when it ended.
 
     Args:
         plan: how it is set up.
         administrator: an administrator's access token, which invites it.
-
-    Attributes:
-        ready: the JSON line that it printed when it was ready.
     """
-
-    ready: Mapping[str, Any]
 
     def __init__(self, plan: AgentPlan, administrator: str) -> None:
         self._plan = plan
         self._administrator = administrator
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+        self._first = threading.Event()
+        self._ready: Mapping[str, Any] = {}
+        self._failed: AgentFailed | None = None
+        # The kernel ties a child to the thread that started it: this one lives as long as the agent may.
+        self._watch = threading.Thread(target=self._keep_running, name="agent", daemon=True)
+
+    @property
+    def ready(self) -> Mapping[str, Any]:
+        """The JSON line that it printed when it was ready last."""
+        return self._ready
 
     def __enter__(self) -> Self:
         """Invite, enrol and start it, and wait until it answers SIP."""
@@ -88,9 +106,10 @@ class Agent:
         plan.settings.write_text(_settings(plan), "utf-8")
         invitation = ApiClient(plan.api, self._administrator).post("/v1/agents", {"name": "local"})
         self._run("enrol", "--api", plan.api, "--code", invitation["code"], "--config", str(plan.settings))
-        self._process = self._spawn("run", "--config", str(plan.settings))
+        self._watch.start()
         try:
-            self.ready = self._first_line()
+            self._first.wait()
+            self.check()
             _wait_for_answer(self.ready["sip_udp"])
         except BaseException:
             self.stop()
@@ -102,24 +121,60 @@ class Agent:
         self.stop()
 
     def check(self) -> None:
-        """Raise AgentFailed if it ended by itself."""
-        if self._process is not None and (status := self._process.poll()) is not None:
-            raise self._failure(f"the agent ended by itself with {status}")
+        """Raise AgentFailed if it ends again and again."""
+        if self._failed is not None:
+            raise self._failed
 
     def stop(self) -> None:
         """Ask it to drain and end; after its grace time, kill every process of its group."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
+        with self._lock:
+            self._stopping.set()
+            process = self._process
+        if process is not None and process.poll() is None:
             process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+        self._watch.join()
+
+    def _keep_running(self) -> None:
+        """Start it, and again whenever it ended, until asked to stop or until it is clear that it cannot run."""
+        quick_deaths = 0
         try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            while not self._stopping.wait(_BACK_OFF_S[min(quick_deaths, len(_BACK_OFF_S) - 1)]):
+                status, lived_s = self._run_once()
+                quick_deaths = quick_deaths + 1 if lived_s < _QUICK_S else 0
+                if self._stopping.is_set():
+                    return
+                _LOG.warning("the agent ended with %s and is started again", status)
+                if not self._first.is_set():
+                    raise self._failure("the agent ended before it was ready")
+                if quick_deaths == _QUICK_DEATHS:
+                    raise self._failure(f"the agent ended by itself with {status}, {quick_deaths} times in a row")
+        except AgentFailed as failure:
+            self._failed = failure
+        finally:
+            self._first.set()
+
+    def _run_once(self) -> tuple[int, float]:
+        """Start it, note its line when it is ready, wait for its end; return its status and how long it was ready."""
+        lived_s = 0.0
+        with self._lock:
+            if self._stopping.is_set():
+                return 0, lived_s
+            process = self._process = self._spawn("run", "--config", str(self._plan.settings))
+        assert process.stdout is not None
+        with process.stdout:
+            if (line := self._first_line(process)) is not None:
+                # It comes back with the addresses that it has now: its peers know no others.
+                self._plan = replace(self._plan, sip_port=_port(line["sip_udp"]), sip_tcp_port=_port(line["sip_tcp"]))
+                self._plan.settings.write_text(_settings(self._plan), "utf-8")
+                self._ready, began = line, time.monotonic()
+                self._first.set()
+                process.wait()
+                lived_s = time.monotonic() - began
+            return process.wait(), lived_s
 
     def _run(self, *arguments: str) -> None:
         with self._plan.log.open("ab") as log:
@@ -148,19 +203,17 @@ class Agent:
                 process_group=0,  # Ctrl-C in a terminal is the cloud's to pass on
             )
 
-    def _first_line(self) -> Mapping[str, Any]:
-        process = self._process
-        if process is None or process.stdout is None:
-            raise self._failure("the agent was not started")
+    def _first_line(self, process: "subprocess.Popen[str]") -> Mapping[str, Any] | None:
+        """What it prints when it is ready; None if it ended, or had to be ended, before."""
+        assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             if not selector.select(_READY_S):
-                raise self._failure(f"the agent was not ready within {_READY_S:.0f} s")
+                _LOG.error("the agent was not ready within %.0f s", _READY_S)
+                os.killpg(process.pid, signal.SIGKILL)
+                return None
         text = process.stdout.readline()
-        if not text.startswith("{"):
-            raise self._failure("the agent ended before it was ready")
-        ready: Mapping[str, Any] = json.loads(text)
-        return ready
+        return json.loads(text) if text.startswith("{") else None
 
     def _failure(self, what: str) -> AgentFailed:
         return AgentFailed(f"{what}; its log is {self._plan.log}")
@@ -195,6 +248,10 @@ api = {json.dumps(plan.api)}
 [log]
 level = "info"
 """
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
 def _media_pairs(ports: str) -> int:
