@@ -39,8 +39,8 @@ CREATE TABLE IF NOT EXISTS pending (
   body BLOB NOT NULL, PRIMARY KEY (token, origin, cause)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS webhook (
-  endpoint TEXT NOT NULL, id TEXT NOT NULL, expires_us INTEGER NOT NULL, body_sha256 BLOB NOT NULL,
-  status INTEGER, answer BLOB, PRIMARY KEY (endpoint, id)
+  endpoint TEXT NOT NULL, id TEXT NOT NULL, body_sha256 BLOB NOT NULL, received_ms INTEGER NOT NULL,
+  number INTEGER NOT NULL, command TEXT NOT NULL, status INTEGER, answer BLOB, PRIMARY KEY (endpoint, id)
 ) WITHOUT ROWID;
 """
 

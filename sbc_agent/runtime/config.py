@@ -257,6 +257,14 @@ class UplinkSection(_Section):
     resend_days: int = Field(7, ge=1, le=12, **_write("a whole number of days from 1 to 12"))
 
 
+class LanSection(_Section):
+    """``[lan]``: where calls can be paused while the uplink is down."""
+
+    listen: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
+        None, **_write('an IPv4 address and a port such as "127.0.0.1:5443" (port 0 for any free one), or "off"')
+    )
+
+
 class LogSection(_Section):
     """``[log]``: what reaches standard error."""
 
@@ -272,6 +280,7 @@ class AgentConfig(_Section):
     sip: SipSection = SipSection()
     media: MediaSection
     uplink: UplinkSection
+    lan: LanSection = LanSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The control channel put together: state, events, command queue, and the control between them.
+"""The control channel put together: state, events, command queue, LAN endpoint, and the control between them.
 
 ``Control`` decides and lives in the event loop; the queues' threads hand over to it. Start it when the media process is
 ready and SIP listens; stop it last, so that what the last calls became is still told.
@@ -28,6 +28,9 @@ from sbc_agent.runtime.credentials import TokenSource
 from sbc_agent.runtime.events import EventSender
 from sbc_agent.runtime.identity import AgentKey, Identity, TenantIngestKey
 from sbc_agent.runtime.ingest_bucket import sqs_client
+from sbc_agent.runtime.lan import Lan, LanSettings
+from sbc_agent.runtime.lan_credentials import bearer_token, server_context
+from sbc_agent.runtime.lan_desk import LanDesk
 from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.outbox import Outbox
@@ -38,6 +41,7 @@ from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.spool_room import DiskSpace
 from sbc_agent.runtime.uplink import Uplink
 from sbc_agent.runtime.version import version
+from sbc_agent.runtime.webhook_memory import WebhookMemory
 
 _MOST_LIVE: Final = 4_000  # so many ids fit a report
 _MOST_ALARMS: Final = 64
@@ -88,6 +92,7 @@ class ControlChannel:
         self._uplink = uplink
         self._log = log
         self._ingest_key = identity.current_ingest_key()
+        self._lan: Lan | None = None
         self.lan: str | None = None
         self._state = AgentState(config.agent.state_dir / STATE_FILE)
         if self._state.was_damaged:
@@ -136,9 +141,36 @@ class ControlChannel:
         self._learned(self._tokens.identity)
         self._events.start()
         self._commands.start()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        """Opens the LAN endpoint; one that cannot be opened is alarmed, and calls are recorded all the same."""
+        listen, state_dir = self._config.lan.listen, self._config.agent.state_dir
+        if listen is None:
+            return
+        identity = self._tokens.identity
+        desk = LanDesk(
+            tenant=identity.tenant,
+            agent=identity.agent,
+            control=self.control,
+            state=self._state,
+            memory=WebhookMemory(self._state, self._log),
+            facts=lambda: self._tokens.identity.control,
+            clock=self._clock,
+            true_time=self._true_time,
+        )
+        try:
+            context = server_context(state_dir, listen.host, self._true_time.now_us() / 1_000_000)
+            lan = Lan(LanSettings(listen, context, bearer_token(state_dir)), desk, self._log)
+            self.lan = await lan.start()
+            self._lan = lan
+        except OSError as error:
+            self._log.failure("lan_unavailable", error)
 
     async def close(self) -> None:
         """Stops polling, sends the last events if the uplink is there, and closes the state."""
+        if self._lan is not None:
+            await self._lan.close()
         self._commands.close()
         self._events.close()
         self._state.close()

@@ -1,0 +1,105 @@
+"""What the LAN endpoint proves itself with, and what its callers do: a self-signed certificate and a bearer token.
+
+``state_dir/lan.crt`` and ``lan.key`` are a P-256 certificate of this agent's own; callers trust exactly that one.
+``state_dir/lan.token`` is what they send. All are made at the first start and stay until somebody removes them or the
+address changes; mode 0600.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import secrets
+import socket
+import ssl
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sbc_agent.runtime.durable import write_private
+
+CERTIFICATE_FILE: Final = "lan.crt"
+KEY_FILE: Final = "lan.key"
+TOKEN_FILE: Final = "lan.token"  # noqa: S105 - a file's name
+_TOKEN_BYTES: Final = 32
+_SHORTEST_TOKEN: Final = 32
+_DAYS: Final = 3_650
+_RENEW_DAYS: Final = 30
+_ANY: Final = "0.0.0.0"  # noqa: S104 - recognised, not bound
+
+
+def bearer_token(state_dir: Path) -> str:
+    """Reads the token, and draws it at the first call or if somebody made it too short to be one."""
+    path = state_dir / TOKEN_FILE
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        token = ""
+    if len(token) < _SHORTEST_TOKEN:
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        write_private(path, f"{token}\n".encode())
+    return token
+
+
+def server_context(state_dir: Path, host: str, now_s: float) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the agent's certificate, which is made if there is none for this address.
+
+    Args:
+        state_dir: Where key and certificate lie.
+        host: The IPv4 address that is listened on.
+        now_s: Unix time in seconds.
+
+    Raises:
+        OSError: If they cannot be written or read.
+    """
+    certificate, key = state_dir / CERTIFICATE_FILE, state_dir / KEY_FILE
+    now = dt.datetime.fromtimestamp(now_s, dt.UTC)
+    if not (key.exists() and _is_good(certificate, host, now)):
+        _make(certificate, key, host, now)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _is_good(path: Path, host: str, now: dt.datetime) -> bool:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    known = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    lasts = certificate.not_valid_after_utc - now > dt.timedelta(days=_RENEW_DAYS)
+    return lasts and (host == _ANY or host in known)
+
+
+def _make(certificate_path: Path, key_path: Path, host: str, now: dt.datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Dualtone agent")])
+    addresses = {"127.0.0.1"} | ({host} - {_ANY})
+    host_name = socket.gethostname()
+    alternatives: list[x509.GeneralName] = [x509.IPAddress(ipaddress.IPv4Address(each)) for each in sorted(addresses)]
+    alternatives += [x509.DNSName(each) for each in dict.fromkeys(("localhost", host_name)) if each.isascii()]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=_DAYS))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        # Callers that trust it trust nothing else by it: it signs no other certificate.
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_private(
+        key_path,
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+    write_private(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
