@@ -95,6 +95,8 @@ def _make(package: Package, wheels: Path, folder: Path) -> None:
 
 
 def _pins(requirements: Path) -> list[str]:
+    if not requirements.exists():  # `sam build` goes on without, too
+        return []
     lines = (line.partition("#")[0].strip() for line in requirements.read_text("utf-8").splitlines())
     return [line for line in lines if line]
 
