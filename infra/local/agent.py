@@ -245,6 +245,9 @@ hold_back_s = {plan.hold_back_s}
 [uplink]
 api = {json.dumps(plan.api)}
 
+[lan]
+listen = "127.0.0.1:0"
+
 [log]
 level = "info"
 """

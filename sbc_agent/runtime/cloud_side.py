@@ -107,4 +107,9 @@ class CloudSide:
         uplink = dataclasses.asdict(self._uplink.state())
         uplink["retry_ms"] = round(1000 * uplink.pop("retry_s"))
         offset_ms = None if self._time.measured is None else self._time.offset_us // 1000
-        return {"uplink": uplink, "clock_offset_ms": offset_ms}
+        return {
+            "uplink": uplink,
+            "clock_offset_ms": offset_ms,
+            "clock_uncertainty_ms": self._time.uncertainty_us // 1000,
+            "lan": self._channel.lan,
+        }

@@ -106,6 +106,7 @@ def describe(report: Report) -> str:
             f"{link}{retry}; {uplink['calls_waiting']} calls to send, {uplink['calls_unconfirmed']} unconfirmed",
         ),
         ("sent", f"{uplink['objects_sent']} objects, {_size(uplink['bytes_sent'])} since the start"),
+        ("lan", report["lan"] or "off"),
         ("alarms", alarms),
     ]
     return "\n".join(f"{name:<8} {text}" for name, text in lines)

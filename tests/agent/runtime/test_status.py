@@ -33,6 +33,7 @@ REPORT: dict[str, Any] = {
         "retry_ms": 12_000,
         "last_success_s": None,
     },
+    "lan": "https://127.0.0.1:5443",
     "alarms": {"uplink_refused": 2},
 }
 
@@ -94,6 +95,7 @@ def test_the_report_in_words() -> None:
     assert "1000 received, 999 stored" in text
     assert "2 calls, 5.0 MiB, 3.0 TiB free" in text
     assert "down (EndpointConnectionError), next attempt in 12 s; 2 calls to send, 1 unconfirmed" in text
+    assert "lan      https://127.0.0.1:5443" in text
     assert "uplink_refused x2" in text
 
 
