@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -37,13 +37,6 @@ def s3(endpoint: str) -> Iterator[Any]:
         client.delete_object(Bucket=BUCKET, Key=item["Key"])
     client.delete_bucket(Bucket=BUCKET)
     client.close()
-
-
-@pytest.fixture
-def gate(endpoint: str) -> Iterator[aws.Gate]:
-    made = aws.Gate(urlsplit(endpoint).port or 0)
-    yield made
-    made.close()
 
 
 class Recorder:
@@ -250,29 +243,6 @@ def test_another_object_of_that_name_is_an_alarm(tmp_path: Path, s3: Any, endpoi
     assert f"{PREFIX}{call}/manifest.json" not in keys(s3)
 
 
-def test_uploads_cut_in_the_middle_arrive_whole_in_the_end(tmp_path: Path, s3: Any, gate: aws.Gate) -> None:
-    """A connection cut again and again in the middle of a part leaves no half object and loses nothing."""
-    call, lines, clock = call_id(1), Lines(), Clock()
-    write_call(tmp_path, call, parts=3, size=300_000)
-    link = uplink(tmp_path, real_store(gate.url), lines, clock)
-    gate.cut_after = 100_000
-    for _ in range(5):
-        run(link)
-        clock.now += 300
-    assert gate.cuts >= 5
-    assert keys(s3) <= {f"{PREFIX}{call}/opening-00.json"}
-    gate.cut_after = None
-    run(link)
-    assert len(keys(s3)) == 5
-    for index in range(3):
-        name = f"part-00-{index:06d}.dtp"
-        body = s3.get_object(Bucket=BUCKET, Key=f"{PREFIX}{call}/{name}")["Body"].read()
-        assert body == (tmp_path / call / name).read_bytes()
-    failed = [line for line in lines.named("transfer") if line["result"] == "failed"]
-    assert len(failed) >= 5
-    assert {line["reason"] for line in failed} == {"ConnectionClosedError"}
-
-
 def test_no_endpoint_at_all_is_unavailable(tmp_path: Path) -> None:
     """A port where nobody listens is an outage, not an error of the call."""
     write_call(tmp_path, call_id(1))
@@ -333,6 +303,108 @@ def test_an_overdue_receipt_is_asked_for_by_putting_the_manifest_again(tmp_path:
     assert list(store.objects) == [f"{call}/manifest.json"]
     run(link)
     assert len(store.objects) == 1
+
+
+def test_what_the_bucket_forgets_is_put_again(tmp_path: Path) -> None:
+    """A week without a receipt: parts, then the manifest, are put again; what is still there is found there, daily."""
+    store, lines, time, call = Recorder(), Lines(), Clock(1_800_000_000.0), call_id(1)
+    write_call(tmp_path, call)
+    link = uplink(tmp_path, store, lines, time, time)
+    run(link)
+    first = list(store.order)
+    time.now += 7 * 86_400
+    run(link)
+    assert store.order == first, "all is there still, and stays as it was"
+    assert [line["result"] for line in lines.named("transfer")] == ["stored"] * 4 + ["present"] * 4
+    store.objects.clear()  # two weeks old by now
+    time.now += 7 * 86_400
+    run(link)
+    assert store.order == first * 2
+    assert store.order[-1].endswith("manifest.json"), "its arrival starts the finaliser: everything is there before"
+    assert [line["result"] for line in lines.named("transfer")][-4:] == ["stored"] * 4
+
+
+def test_what_the_bucket_forgets_is_put_again_after_a_restart_too(tmp_path: Path) -> None:
+    """When it went up stands in the notes; a call without a manifest is looked after as well."""
+    store, time, call = Recorder(), Clock(1_800_000_000.0), call_id(1)
+    write_call(tmp_path, call, finished=False)
+    run(uplink(tmp_path, store, Lines(), time, time))
+    first = list(store.order)
+    store.objects.clear()
+    time.now += 7 * 86_400
+    run(uplink(tmp_path, store, Lines(), Clock(), time))
+    assert store.order == first * 2
+
+
+def test_a_wall_clock_that_goes_back_puts_again_and_harms_nothing(tmp_path: Path) -> None:
+    """Nobody knows how old the notes of a clock that stood later are: what is up is looked after once more."""
+    store, lines, wall, call = Recorder(), Lines(), Clock(1_800_003_600.0), call_id(1)
+    write_call(tmp_path, call)
+    run(uplink(tmp_path, store, Lines(), wall=wall))
+    wall.now -= 3_600
+    again = uplink(tmp_path, store, lines, wall=wall)
+    run(again)
+    run(again)
+    assert [line["result"] for line in lines.named("transfer")] == ["present"] * 4
+    assert again.state().calls_unconfirmed == 1
+
+
+def test_a_directory_that_is_taken_away_holds_up_nothing(tmp_path: Path) -> None:
+    """A call that vanishes while it waits, while it is sent, or when it was sent: the others go, and drain returns."""
+    lines, clock = Lines(), Clock()
+    sent, waiting, other = call_id(1), call_id(2), call_id(4)
+
+    class Vanishing(Recorder):
+        def put(self, key: str, body: bytes, sha256: bytes) -> str:
+            if key == f"{sending}/part-00-000000.dtp":
+                shutil.rmtree(tmp_path / sending)
+            return super().put(key, body, sha256)
+
+    sending, store = call_id(3), Vanishing()
+    write_call(tmp_path, sent)
+    link = uplink(tmp_path, store, lines, clock)
+    run(link)
+    for call in (waiting, sending, other):
+        write_call(tmp_path, call)
+    link.scan()
+    shutil.rmtree(tmp_path / sent)
+    shutil.rmtree(tmp_path / waiting)
+    run(link)
+    assert f"{other}/manifest.json" in store.objects
+    assert f"{sending}/part-00-000000.dtp" in store.objects
+    assert not [key for key in store.objects if key.startswith(waiting)]
+    assert not lines.named("object_not_sent")
+    state = link.state()
+    assert (state.calls_waiting, state.calls_unconfirmed) == (0, 1)
+    assert link.drain(0) == 0
+
+
+# REQ: FEATURES P7: a log of every transfer: bytes, hash, result.
+def test_every_attempt_is_in_the_log(tmp_path: Path) -> None:
+    """Uploads, failures, what was there already, and what is put again: a line each, all of one form, ids alone."""
+    store, lines, time, call = Recorder(), Lines(), Clock(1_800_000_000.0), call_id(1)
+    write_call(tmp_path, call, parts=1)
+    link = uplink(tmp_path, store, lines, time, time)
+    attempts = 0
+    for error in (Unavailable("no answer"), PolicyViolation("no"), MalformedInput("no"), IntegrityError("no")):
+        store.fail = error
+        run(link)
+        attempts += 1
+        time.now += 300
+    store.fail = None
+    run(link)
+    time.now += 6 * 3_600
+    run(link)
+    attempts += 4
+    told = lines.named("transfer")
+    assert len(told) == attempts == store.attempts
+    assert [line["result"] for line in told] == ["failed"] * 4 + ["stored"] * 3 + ["present"]
+    assert [line["reason"] for line in told[:4]] == [
+        "Unavailable", "PolicyViolation", "MalformedInput", "IntegrityError",
+    ]  # fmt: skip
+    form = {"time", "level", "event", "call", "object", "bytes", "sha256", "result", "ms"}
+    assert all(set(line) - {"reason"} == form for line in told)
+    assert "withheld" not in lines.stream.getvalue()
 
 
 def test_a_full_disk_does_not_stop_the_uplink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
