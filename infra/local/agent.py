@@ -52,6 +52,7 @@ class AgentPlan:
         sip_tcp_port: TCP port, 0 for a free one.
         media_ports: range for RTP, `first-last`.
         hold_back_s: hold-back in seconds.
+        lan_port: TCP port of its LAN endpoint, 0 for a free one.
     """
 
     directory: Path
@@ -62,6 +63,7 @@ class AgentPlan:
     sip_tcp_port: int
     media_ports: str
     hold_back_s: float
+    lan_port: int = 0
 
     @property
     def spool_dir(self) -> Path:
@@ -168,7 +170,12 @@ class Agent:
         with process.stdout:
             if (line := self._first_line(process)) is not None:
                 # It comes back with the addresses that it has now: its peers know no others.
-                self._plan = replace(self._plan, sip_port=_port(line["sip_udp"]), sip_tcp_port=_port(line["sip_tcp"]))
+                self._plan = replace(
+                    self._plan,
+                    sip_port=_port(line["sip_udp"]),
+                    sip_tcp_port=_port(line["sip_tcp"]),
+                    lan_port=_port(line["lan"]) if line["lan"] else self._plan.lan_port,
+                )
                 self._plan.settings.write_text(_settings(self._plan), "utf-8")
                 self._ready, began = line, time.monotonic()
                 self._first.set()
@@ -246,7 +253,7 @@ hold_back_s = {plan.hold_back_s}
 api = {json.dumps(plan.api)}
 
 [lan]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{plan.lan_port}"
 
 [log]
 level = "info"
