@@ -1,13 +1,15 @@
-"""A call as the media process keeps it: its streams, what was left out on purpose, and the manifest made of that.
+"""A call as the media process keeps it: its streams, why it is silent, and the manifest made of that.
 
-No clock, no I/O; times are microseconds of the agent's clock.
+One rule decides what is kept: a stream is heard while the set of its causes for silence is empty. What the SDP calls
+inactive is a cause of one stream, pauses are causes of the call. No clock, no I/O; times are microseconds of the
+agent's clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from dualtone.domain.call_files import (
     EpochEntry,
@@ -18,13 +20,17 @@ from dualtone.domain.call_files import (
     StreamFormat,
     StreamStatistics,
 )
-from dualtone.domain.errors import MalformedInput
-from dualtone.domain.ids import CallId
+from dualtone.domain.ids import AgentId, CallId, TenantId
+from sbc_agent.media.call_state import CallState, StreamState
 from sbc_agent.media.messages import FormatSpec
+from sbc_agent.media.silence import Silence
 
 GENERATION: Final = 1
 INACTIVE: Final = "inactive"
+RESTART: Final = "restart"
 DECODED_CODECS: Final = frozenset({"PCMA", "PCMU", "CN", "TELEPHONE-EVENT"})
+NOWHERE: Final = -1
+_USUAL_CLOCK_HZ: Final = 8_000
 
 
 @dataclass(slots=True)
@@ -34,17 +40,21 @@ class Stream:
     Attributes:
         stream: Its index within the call.
         label: Its SDP label.
-        row: Its row in the ring.
+        from_us: Since when the call has it.
+        row: Its row in the ring; ``NOWHERE`` for a stream of an earlier run that is not heard any more.
         port: Its RTP port.
         formats: What payload types meant, over time.
-        inactive_since_us: Since when nothing is kept; None while something is.
+        heard_from_us: Since when it is active, or was the last time.
+        inactive_since_us: Since when the SDP says that nothing comes; None while something may.
     """
 
     stream: int
     label: str
-    row: int
-    port: int
+    from_us: int
+    row: int = NOWHERE
+    port: int = 0
     formats: list[StreamFormat] = field(default_factory=list)
+    heard_from_us: int = 0
     inactive_since_us: int | None = None
 
     def describe(self, formats: Sequence[FormatSpec], at_us: int) -> bool:
@@ -64,9 +74,19 @@ class Stream:
         return new
 
     @property
+    def clock_hz(self) -> int:
+        """RTP clock rate of its first format."""
+        return self.formats[0].clock_hz if self.formats else _USUAL_CLOCK_HZ
+
+    @property
     def kept_raw(self) -> bool:
         """Whether a codec was negotiated that is kept but not decoded."""
         return any(entry.codec.upper() not in DECODED_CODECS for entry in self.formats)
+
+    @property
+    def entry(self) -> StreamEntry:
+        """What the manifest says of it."""
+        return StreamEntry(self.stream, self.label, list(self.formats))
 
 
 @dataclass(slots=True)
@@ -78,7 +98,8 @@ class Call:
         answered_at_us: When it began.
         streams: Its streams by index.
         stream_set: Counts the changes of its streams.
-        gaps: Spans that were left out.
+        gaps: Spans in which single streams were inactive, those that are over.
+        silence: Its pauses.
         flags: What a reader should know.
         ended_at_us: When its dialog ended; None before.
         end_reason: ``bye``, ``shutdown`` or ``error``.
@@ -90,57 +111,94 @@ class Call:
     streams: dict[int, Stream] = field(default_factory=dict)
     stream_set: int = 0
     gaps: list[GapEntry] = field(default_factory=list)
+    silence: Silence = field(default_factory=Silence)
     flags: list[str] = field(default_factory=list)
     ended_at_us: int | None = None
     end_reason: str = "error"
     alarmed_no_media: bool = False
 
+    @classmethod
+    def of_state(cls, call: CallId, state: CallState) -> Call:
+        """A call of an earlier run, none of its streams heard."""
+        streams = {
+            one.stream: Stream(
+                one.stream,
+                one.label,
+                one.from_us,
+                formats=one.formats,
+                heard_from_us=one.from_us,
+                inactive_since_us=one.inactive_since_us,
+            )
+            for one in state.streams
+        }
+        return cls(
+            call, state.answered_at_us, streams, state.stream_set, state.gaps, state.silence, state.flags
+        )  # fmt: skip
+
+    @property
+    def state(self) -> CallState:
+        """What a restart must know to go on with the call, or to close it."""
+        return CallState(
+            answered_at_us=self.answered_at_us,
+            stream_set=self.stream_set,
+            streams=[
+                StreamState(one.stream, one.label, one.from_us, list(one.formats), one.inactive_since_us)
+                for one in self._ordered()
+            ],
+            gaps=self.gaps,
+            silence=self.silence,
+            flags=self.flags,
+        )
+
+    @property
+    def heard(self) -> list[Stream]:
+        """The streams that have a row in the ring."""
+        return [stream for stream in self.streams.values() if stream.row != NOWHERE]
+
+    def causes(self, stream: Stream) -> frozenset[str]:
+        """Why a stream is silent; it is heard while this is empty."""
+        inactive = [] if stream.inactive_since_us is None else [INACTIVE]
+        return frozenset([*inactive, *self.silence.causes])
+
+    def window(self, stream: Stream) -> tuple[int, int]:
+        """Between which arrivals packets of a stream that are still to come are kept, both ends included."""
+        from_us, to_us = self.silence.window(stream.heard_from_us)
+        return from_us, to_us if stream.inactive_since_us is None else min(to_us, stream.inactive_since_us - 1)
+
     def flag(self, *flags: str) -> None:
         """Adds flags, each once."""
         self.flags += [flag for flag in dict.fromkeys(flags) if flag not in self.flags]
 
-    def pause_stream(self, stream: Stream, at_us: int) -> None:
-        """From now on nothing is kept of a stream."""
+    def deactivate(self, stream: Stream, at_us: int) -> None:
+        """The SDP says that nothing comes from now on."""
         if stream.inactive_since_us is None:
             stream.inactive_since_us = at_us
 
-    def resume_stream(self, stream: Stream, at_us: int) -> None:
-        """From now on a stream is kept again: the gap is closed."""
-        if stream.inactive_since_us is not None and at_us > stream.inactive_since_us:
-            self.gaps.append(GapEntry(stream.stream, stream.inactive_since_us, at_us, INACTIVE))
-        stream.inactive_since_us = None
+    def activate(self, stream: Stream, at_us: int) -> None:
+        """The SDP says that something may come from now on: the gap is closed."""
+        if stream.inactive_since_us is not None:
+            self._close_gap(stream, at_us)
+            stream.heard_from_us = at_us
 
-    def end(self, at_us: int, reason: str, flags: Sequence[str]) -> None:
+    def end(self, at_us: int, reason: str, flags: Sequence[str] = ()) -> None:
         """The dialog is over."""
         self.ended_at_us, self.end_reason = max(at_us, self.answered_at_us), reason
         for stream in self.streams.values():
-            self.resume_stream(stream, self.ended_at_us)
+            self._close_gap(stream, self.ended_at_us)
             if stream.kept_raw:
                 self.flag("codec_kept_raw")
+        self.silence.close(self.ended_at_us)
         self.flag(*flags)
-
-    def state(self) -> dict[str, object]:
-        """What a restart must know to close the call: formats and gaps; nothing secret, nothing personal."""
-        return {
-            "answered_at_us": self.answered_at_us,
-            "streams": [asdict(_entry(stream)) for stream in self._ordered()],
-            "gaps": [asdict(gap) for gap in self.gaps],
-            "open_gaps": [
-                [stream.stream, stream.inactive_since_us]
-                for stream in self._ordered()
-                if stream.inactive_since_us is not None
-            ],
-            "flags": list(self.flags),
-        }
 
     def manifest(
         self,
-        tenant: str,
-        agent: str,
+        tenant: TenantId,
+        agent: AgentId,
         version: str,
         *,
         epochs: list[EpochEntry],
         parts: list[PartEntry],
+        losses: Iterable[tuple[int, int]] = (),
         counters: Mapping[int, Mapping[str, int]],
     ) -> Manifest:
         """What the agent says of the finished call.
@@ -151,7 +209,8 @@ class Call:
             version: Of its software.
             epochs: The call's keys.
             parts: Its parts.
-            counters: What happened to each stream's packets, by the names of ``intake.Counters``.
+            losses: Spans in which the agent did not run.
+            counters: What happened to each stream's packets in this run, by the names of ``intake.Counters``.
         """
         assert self.ended_at_us is not None
         return Manifest(
@@ -161,75 +220,36 @@ class Call:
             generation=GENERATION,
             epochs=epochs,
             parts=parts,
-            streams=[_entry(stream) for stream in self._ordered()],
+            streams=[stream.entry for stream in self._ordered()],
             answered_at_us=self.answered_at_us,
             ended_at_us=self.ended_at_us,
             end_reason=self.end_reason,
-            gaps=sorted(self.gaps, key=lambda gap: (gap.from_us, gap.stream)),
-            statistics=[_statistics(stream.stream, counters[stream.stream]) for stream in self._ordered()],
+            gaps=self._all_gaps(losses, self.ended_at_us),
+            statistics=[_statistics(index, counters[index]) for index in sorted(counters)],
             flags=self.flags,
             version=version,
+            pauses=[pause.entry() for pause in self.silence.pauses],
         )
+
+    def _all_gaps(self, losses: Iterable[tuple[int, int]], ended_at_us: int) -> list[GapEntry]:
+        """Gaps of every stream: inactive, silent, lost; none before the stream was there or after the end."""
+        gaps, lost = list(self.gaps), list(losses)
+        for stream in self._ordered():
+            gaps += [
+                GapEntry(stream.stream, from_us, to_us, cause)
+                for cause, from_us, to_us in self.silence.spans(max(stream.from_us, self.answered_at_us), ended_at_us)
+            ]
+            clipped = [(max(from_us, stream.from_us), min(to_us, ended_at_us)) for from_us, to_us in lost]
+            gaps += [GapEntry(stream.stream, *span, RESTART) for span in clipped if span[0] < span[1]]
+        return sorted(gaps, key=lambda gap: (gap.from_us, gap.stream, gap.cause))
+
+    def _close_gap(self, stream: Stream, at_us: int) -> None:
+        if stream.inactive_since_us is not None and at_us > stream.inactive_since_us:
+            self.gaps.append(GapEntry(stream.stream, stream.inactive_since_us, at_us, INACTIVE))
+        stream.inactive_since_us = None
 
     def _ordered(self) -> list[Stream]:
         return [self.streams[index] for index in sorted(self.streams)]
-
-
-def manifest_of_state(
-    state: Mapping[str, Any],
-    *,
-    tenant: str,
-    agent: str,
-    call: str,
-    version: str,
-    epochs: list[EpochEntry],
-    parts: list[PartEntry],
-    ended_at_us: int,
-) -> Manifest:
-    """The manifest of a call that an earlier run of the agent left unfinished.
-
-    Args:
-        state: What it noted, see ``Call.state``.
-        tenant: Owner of the call.
-        agent: This agent.
-        call: The call.
-        version: Of the agent's software.
-        epochs: The call's keys.
-        parts: Its parts, all that reached the disk.
-        ended_at_us: When the last of them was written.
-
-    Raises:
-        MalformedInput: If the state is not what ``Call.state`` makes.
-    """
-    try:
-        streams = [
-            StreamEntry(entry["stream"], entry["label"], [StreamFormat(**one) for one in entry["formats"]])
-            for entry in state["streams"]
-        ]
-        gaps = [GapEntry(**gap) for gap in state["gaps"]]
-        gaps += [GapEntry(stream, since, max(ended_at_us, since), INACTIVE) for stream, since in state["open_gaps"]]
-        return Manifest(
-            tenant=tenant,
-            agent=agent,
-            call=call,
-            generation=GENERATION,
-            epochs=epochs,
-            parts=parts,
-            streams=streams,
-            answered_at_us=state["answered_at_us"],
-            ended_at_us=max(ended_at_us, state["answered_at_us"]),
-            end_reason="error",
-            gaps=gaps,
-            statistics=[],
-            flags=[*dict.fromkeys([*state["flags"], "recovered"])],
-            version=version,
-        )
-    except (KeyError, TypeError, ValueError):
-        raise MalformedInput("the state of a call of an earlier run cannot be read") from None
-
-
-def _entry(stream: Stream) -> StreamEntry:
-    return StreamEntry(stream.stream, stream.label, list(stream.formats))
 
 
 def _statistics(stream: int, counters: Mapping[str, int]) -> StreamStatistics:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+FOREVER: Final = 1 << 62  # later than any time
 STEP_US: Final = 2_000  # slewing moves the wall clock by 50 us in a tick; more than this is a step
 TICKS_US: Final = 500_000
 

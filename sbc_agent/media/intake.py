@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sbc_agent.media import rtp
+from sbc_agent.media.clock import FOREVER
 from sbc_agent.media.receive import Received
 from sbc_agent.media.ring import MARGIN, WIDEST_PACKET, Int64s, Outcome, Packets, Ring
 from sbc_agent.media.sources import SourceLock
 
-FOREVER: Final = 1 << 62
 _PAYLOAD_TYPES: Final = 128
 _KEEP, _UNKNOWN, _EVENT, _RTCP = 0, 1, 2, 3
 _FIRST_DYNAMIC: Final = 96  # RFC 3551 section 6: below, the type alone says the codec
@@ -44,7 +44,7 @@ class Counters:
         foreign_source: Of another sender than the locked one.
         events_suppressed: Telephone events: never stored.
         malformed: No RTP, RTCP, or of a payload type that nothing explains.
-        dropped: Came while nothing is to be kept: inactive, before the answer, after the end.
+        dropped: Came while nothing is to be kept: silent, before the answer, after the end; also what was taken back.
         overflowed: Found no room in the ring.
     """
 
@@ -137,6 +137,18 @@ class Intake:
         """A re-INVITE was answered: the row's source may be another from now on."""
         self._locks[row].expect_change(now_us)
 
+    def forget(self, row: int, from_us: int, to_us: int) -> None:
+        """Takes back what arrived within a span, both ends included: from the ring, and what waits for its source."""
+        held = self.ring.blank(row, from_us, to_us)
+        waiting = self._locks[row].forget(from_us, to_us)
+        astray = self._astray.get(row)
+        if astray is not None and from_us <= int(astray[0].arrival_us[0]) <= to_us:
+            waiting.append(self._astray.pop(row))
+        for _, copy in waiting:
+            copy[:] = 0
+        self.counters.stored[row] -= held
+        self.counters.dropped[row] += held + len(waiting)
+
     def close_row(self, row: int) -> None:
         """No packets will come any more: those that still wait for their source to be believed are foreign."""
         self.counters.foreign_source[row] += len(self._locks[row].give_up())
@@ -162,6 +174,7 @@ class Intake:
         )  # fmt: skip
         if not wanted.all():
             self._count_unwanted(row, headers, kind, inside)
+            _zero(buffer, received.offset[~inside], received.length[~inside])
             packets, source = _select(packets, wanted), source[wanted]
         self._learn(packets, source)
         rounds = 0
@@ -331,6 +344,13 @@ class Intake:
         np.add.at(self.counters.dropped, row[~inside], 1)
         np.add.at(self.counters.events_suppressed, row[well_formed & event], 1)
         np.add.at(self.counters.malformed, row[inside & ~(well_formed & ((kind == _KEEP) | event))], 1)
+
+
+def _zero(buffer: npt.NDArray[np.uint8], offset: Int64s, length: Int64s) -> None:
+    """Leaves nothing in the receiver's buffer of packets that are not to be kept."""
+    for each in np.unique(length).tolist():
+        if each:
+            rtp.windows(buffer, each)[offset[length == each]] = np.zeros((), f"V{each}")
 
 
 def _select(packets: Packets, which: npt.NDArray[np.bool_] | Int64s | slice) -> Packets:

@@ -96,7 +96,13 @@ class Lines:
 
     def drain_rows(self, rows: Iterable[int], moment: Moment) -> None:
         """Drains these rows' sockets now."""
-        self._drain(*self._groups.of(rows), moment)
+        chosen, descriptors = self._groups.of(rows)
+        for begin in range(0, len(descriptors), GROUP):
+            self._drain(chosen[begin : begin + GROUP], descriptors[begin : begin + GROUP], moment)
+
+    def wipe(self) -> None:
+        """Leaves nothing in the receiver's buffer of what came last."""
+        self._receiver.buffer[:] = 0
 
     def _drain(self, rows: Int64s, descriptors: list[int], moment: Moment) -> None:
         """Drains sockets, rows ascending, until none has more; what is overdue of theirs leaves in between."""

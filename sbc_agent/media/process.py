@@ -21,14 +21,15 @@ from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_agent_id, parse_tenant_id
 from sbc_agent.media import memory, messages
 from sbc_agent.media.clock import AgentClock, Moment
-from sbc_agent.media.engine import Engine, EngineSettings
+from sbc_agent.media.disk import Disk
+from sbc_agent.media.engine import Engine
+from sbc_agent.media.engine_settings import EngineSettings
 from sbc_agent.media.messages import MAX_MESSAGE_BYTES, Alarm, AskStats, Drain, Event, MediaSettings, Ready, Stats
 from sbc_agent.media.openings import OpeningCounter
 from sbc_agent.media.receive import best_receiver
 from sbc_agent.media.recovery import Recovery
 from sbc_agent.media.seal import AgentKey, IngestKey
 from sbc_agent.media.sockets import open_pool
-from sbc_agent.media.spool import Disk
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.logs import Log, capture_libraries
 
@@ -74,13 +75,11 @@ class MediaProcess:
             signer=key,
             ingest=IngestKey.load(settings.ingest_key.key_arn, settings.ingest_key.public_key_der),
             disk=self._disk,
+            recovery=Recovery(settings.spool_dir, tenant, agent, settings.version, key, self._clock.wall_offset_us()),
             next_opening=OpeningCounter(settings.spool_dir / _OPENINGS_NAME),
             randomness=secrets.token_bytes,
             moment=self._moment(),
         )
-        recovery = Recovery(settings.spool_dir, tenant, agent, settings.version, key, self._clock.wall_offset_us())
-        for call in recovery.unfinished():
-            self._disk.submit(call, lambda call=call: recovery.close(call))  # type: ignore[misc]
 
     def run(self) -> None:
         """Serves until everything is drained."""

@@ -125,6 +125,10 @@ class RecordLayout:
             for one, total, from_us, span, begin, end in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
+    def wipe(self) -> None:
+        """Leaves nothing in the buffer of the records that were laid out last."""
+        self._buffer[:] = 0
+
     def _room(self, count: int) -> npt.NDArray[np.uint8]:
         if self._buffer.size < count + _SPARE_BYTES:
             self._buffer = memory.array(2 * (count + _SPARE_BYTES), np.uint8)

@@ -29,6 +29,7 @@ BYTES_PER_MS: Final = 8  # 64 kbit/s
 USUAL_PACKET: Final = 160  # 20 ms of them
 WIDEST_PACKET: Final = 1_536
 _FIRST_EXTENDED: Final = 1 << 20  # zero is what an unwritten slot holds
+_USUAL_PACKETS_PER_S: Final = 50
 _SCAN: Final = 64  # slots looked at per stream and pass: a second of 20 ms packets and some
 
 Int64s = npt.NDArray[np.int64]
@@ -189,14 +190,61 @@ class Ring:
         return slots
 
     def blank(self, row: int, from_us: int, to_us: int) -> int:
-        """Removes the packets that arrived within a span, both ends included; returns how many."""
-        slots = self.held(row)
-        gone = slots[(self.arrival_us[slots] >= from_us) & (self.arrival_us[slots] <= to_us)]
-        each, first = int(self._slot_bytes[row]), row * self._slots
-        for offset in self._base[row] + (gone - first) * each:
+        """Removes the packets that arrived within a span, both ends included; returns how many had still to leave.
+
+        The bytes of those that have left already are zeroed too.
+        """
+        slots = self._remembered(row)
+        slots = slots[(self.arrival_us[slots] >= from_us) & (self.arrival_us[slots] <= to_us)]
+        each = int(self._slot_bytes[row])
+        for offset in self.offsets(np.full(slots.size, row), slots).tolist():
             self.bytes[offset : offset + each] = 0
+        gone = slots[self.extended[slots] >= self.next_out[row]]
         self.extended[gone] = 0
         return int(gone.size)
+
+    def first(self, row: int, from_us: int, to_us: int) -> tuple[int, int] | None:
+        """Arrival and RTP timestamp of the first packet that came within a span, of those that the row remembers."""
+        slots = self._remembered(row)
+        slots = slots[(self.arrival_us[slots] >= from_us) & (self.arrival_us[slots] <= to_us)]
+        if not slots.size:
+            return None
+        slot = slots[np.argmin(self.arrival_us[slots])]
+        return int(self.arrival_us[slot]), int(self.timestamp[slot])
+
+    def remembers_before(self, row: int, at_us: int) -> bool:
+        """Whether the row still knows of a packet that came before a moment, left or not."""
+        slots = self._remembered(row)
+        return bool((self.arrival_us[slots] < at_us).any())
+
+    def expected(self, row: int, at_us: int, clock_hz: int) -> tuple[int, int] | None:
+        """Arrival and RTP timestamp of the next packet from a moment on, if the stream goes on as it did.
+
+        Args:
+            row: The stream's row.
+            at_us: The moment; what the row remembers came before it.
+            clock_hz: RTP clock rate.
+
+        Returns:
+            None if the row remembers no packet.
+        """
+        slots = self._remembered(row)
+        if not slots.size:
+            return None
+        order = slots[np.argsort(self.extended[slots])]
+        last, step = order[-1], clock_hz // _USUAL_PACKETS_PER_S
+        if order.size > 1 and self.extended[order[-2]] + 1 == self.extended[last]:
+            passed = int(self.timestamp[last]) - int(self.timestamp[order[-2]]) & 0xFFFFFFFF
+            step = passed if 0 < passed < clock_hz else step
+        step_us = step * 1_000_000 // clock_hz
+        steps = max(-(-(at_us - int(self.arrival_us[last])) // step_us), 1)
+        return int(self.arrival_us[last]) + steps * step_us, int(self.timestamp[last]) + steps * step & 0xFFFFFFFF
+
+    def _remembered(self, row: int) -> Int64s:
+        """Slots of the packets that a row holds or that have left and were not overwritten since, int64[n]."""
+        first = row * self._slots
+        slots: Int64s = first + np.flatnonzero(self.extended[first : first + int(self._width[row])])
+        return slots
 
     def leaving(self, rows: Int64s, cutoff_us: int) -> tuple[Int64s, Int64s]:
         """Lets packets go that arrived by the cutoff, each stream's in order; none overtakes one that must stay.

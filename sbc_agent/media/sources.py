@@ -77,6 +77,12 @@ class SourceLock(Generic[_P]):
         self.waiting = kept
         return given_up
 
+    def forget(self, from_us: int, to_us: int) -> list[_P]:
+        """No longer keeps the packets that arrived within a span, both ends included; returns them."""
+        gone = [packet for arrival_us, packet in self.waiting if from_us <= arrival_us <= to_us]
+        self.waiting = [entry for entry in self.waiting if not from_us <= entry[0] <= to_us]
+        return gone
+
     def give_up(self) -> list[_P]:
         """Ends the probation; returns the packets that waited."""
         packets = [packet for _, packet in self.waiting]

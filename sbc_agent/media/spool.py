@@ -11,111 +11,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Final
 
-from dualtone.domain import canonical, part, signing
+from dualtone.domain import part, signing
 from dualtone.domain.call_files import MANIFEST_NAME, Manifest, OpeningFile, PartEntry, opening_name, part_name
 from dualtone.domain.part import PartHeader
 from dualtone.domain.signing import Signer
-from sbc_agent.media.messages import Alarm, Event, Finished, PartClosed
+from sbc_agent.media import cuts
+from sbc_agent.media.call_state import STATE_NAME, CallState, StateFile, replace_file
+from sbc_agent.media.cuts import OPEN_SUFFIX, Cut
+from sbc_agent.media.disk import Disk
+from sbc_agent.media.messages import Event, Finished, PartClosed
 from sbc_agent.runtime.durable import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_directory
 
-OPEN_SUFFIX: Final = ".open"
-STATE_NAME: Final = "state.json"
 MAX_BACKLOG_BYTES: Final = 512 << 20  # five minutes of a hundred calls of two G.711 streams
-_RETRY_S: Final = 1.0
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-
-Job = Callable[[], Sequence[Event]]
-
-
-class Disk:
-    """Threads that wait for the disk. Jobs of one call run in the order in which they came.
-
-    Args:
-        threads: How many.
-        failed: Told of an error that is not the disk's, from the thread that met it.
-    """
-
-    def __init__(self, failed: Callable[[BaseException], None], threads: int = 3) -> None:
-        self._queues: list[SimpleQueue[tuple[str, Job] | None]] = [SimpleQueue() for _ in range(threads)]
-        self._failed = failed
-        self.backlog_bytes = 0  # of records that all calls keep waiting; the media loop alone counts
-        self._events: deque[Event] = deque()
-        self._done: deque[None] = deque()  # appending is atomic, counting is not
-        self._given = 0
-        self._threads = [Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether every job is done and its events are collected."""
-        return self._given == len(self._done) and not self._events
-
-    def submit(self, call: str, job: Job) -> None:
-        """Runs a job in the call's thread, again and again until the disk takes it; other calls go on meanwhile."""
-        if self._given == len(self._done):
-            self._given = 0
-            self._done.clear()
-        self._given += 1
-        self._queues[hash(call) % len(self._queues)].put((call, job))
-
-    def events(self) -> list[Event]:
-        """What jobs reported since last asked."""
-        return [self._events.popleft() for _ in range(len(self._events))]
-
-    def close(self) -> None:
-        """Ends the threads when their queues are empty; jobs that the disk refuses are given up."""
-        for queue in self._queues:
-            queue.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, queue: SimpleQueue[tuple[str, Job] | None]) -> None:
-        refused: dict[str, deque[Job]] = {}  # a call that the disk refuses waits without holding up the others
-        retry_s = 0.0
-        while True:
-            with contextlib.suppress(Empty):
-                entry = queue.get(timeout=_RETRY_S if refused else None)
-                if entry is None:
-                    break
-                call, job = entry
-                if call in refused:
-                    refused[call].append(job)
-                elif not self._done_with(call, job):
-                    self._events.append(Alarm(kind="spool_write", call=call))
-                    retry_s = retry_s if refused else time.monotonic() + _RETRY_S
-                    refused[call] = deque([job])
-            if refused and time.monotonic() >= retry_s:
-                self._retry(refused)
-                retry_s = time.monotonic() + _RETRY_S
-        self._retry(refused)
-
-    def _retry(self, refused: dict[str, deque[Job]]) -> None:
-        for call, jobs in list(refused.items()):
-            while jobs and self._done_with(call, jobs[0]):
-                jobs.popleft()
-            if not jobs:
-                del refused[call]
-
-    def _done_with(self, call: str, job: Job) -> bool:
-        """Runs a job; tells whether it is over: done, or ended by a fault that is not the disk's."""
-        try:
-            self._events.extend(job())
-        except OSError:
-            return False
-        except Exception as error:  # noqa: BLE001 - one call's fault must not end the thread that serves others
-            self._failed(error)
-            self._events.append(Alarm(kind="spool_write", call=call))
-        self._done.append(None)
-        return True
+_LENGTH_BYTES: Final = 4
 
 
 class CallSpool:
@@ -123,27 +38,53 @@ class CallSpool:
 
     Args:
         directory: The call's directory; made with the opening record.
-        header: The head of the first part.
+        header: The head of the next part.
         signer: The agent's key.
         disk: Makes files durable.
         part_us: The longest time that a part covers.
+        has_place: Whether the next part's place in the chain is known; if not, ``continue_after`` tells it.
     """
 
-    def __init__(self, directory: Path, header: PartHeader, signer: Signer, disk: Disk, part_us: int) -> None:
+    def __init__(
+        self, directory: Path, header: PartHeader, signer: Signer, disk: Disk, part_us: int, *, has_place: bool = True
+    ) -> None:
         self.parts: list[PartEntry] = []
+        self.losses: list[tuple[int, int]] = []
         self._directory, self._header, self._signer, self._disk = directory, header, signer, disk
+        self._state = StateFile(directory)
         self._part_us = self._limit_us = part_us
         self._descriptor = -1
         self._opened_us = self._records = self._size = 0
         self._digest = part.PartDigest(b"")
         self._backlog: deque[bytes] = deque()
+        self._cuts: list[Cut] = []
         self._opening: bytes | None = None
+        self._is_opening_durable = False
+        self._has_place = has_place
         self.lost = 0  # records that found no room in memory either
 
     @property
     def backlog(self) -> int:
         """How many files' worth of sealed data wait because the spool refused them: the opening and records."""
         return len(self._backlog) + (self._opening is not None)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it is known what the next part follows; until then records wait, and that is no alarm."""
+        return self._has_place
+
+    def continue_after(self, parts: list[PartEntry], next_index: int, losses: list[tuple[int, int]]) -> None:
+        """Goes on after an earlier run; may be called from a thread of ``Disk``.
+
+        Args:
+            parts: The parts of earlier runs, in the order of their chain.
+            next_index: Index of the next part.
+            losses: Spans in which the agent did not run.
+        """
+        previous = parts[-1].digest if parts else self._header.previous
+        self._header = replace(self._header, index=next_index, previous=previous)
+        self.parts, self.losses = parts, losses
+        self._has_place = True
 
     def limit_first_part(self, limit_us: int) -> None:
         """Shortens the first part, so that calls which began together do not close all their parts together."""
@@ -159,10 +100,14 @@ class CallSpool:
         self.retry(0)
         return hashlib.sha256(opening.encode()).hexdigest()
 
-    def write_state(self, state: dict[str, object]) -> None:
-        """Notes what a restart must know to close the call: nothing secret, nothing personal."""
-        path, data = self._directory / STATE_NAME, canonical.encode(state)
-        self._disk.submit(self._header.call, lambda: _write(path, data))
+    def write_state(self, state: CallState) -> None:
+        """Notes what a restart must know, when the disk has time."""
+        number, data = self._state.next_number(), state.encode()
+        self._disk.submit(self._header.call, lambda: self._state.write(number, data))
+
+    def note_state(self, state: CallState) -> None:
+        """Notes what a restart must know, now; raises OSError if the disk refuses."""
+        self._state.write(self._state.next_number(), state.encode())
 
     def append(self, frame: bytes, now_us: int) -> bool:
         """Appends a sealed record to the part, and opens one where there is none.
@@ -182,6 +127,8 @@ class CallSpool:
         try:
             if self._opening is not None:
                 self._write_opening(self._opening)
+            if not self._has_place:
+                return False
             while self._backlog:
                 if self._descriptor < 0:
                     self._open(now_us)
@@ -194,42 +141,78 @@ class CallSpool:
         return True
 
     def roll(self, now_us: int) -> None:
-        """Closes the part if its time is over; where the spool refuses, it goes on until it does not."""
-        if self._descriptor >= 0 and now_us - self._opened_us >= self._limit_us:
+        """Closes the part if its time is over, or cuts wait for it; where the spool refuses, it goes on until then."""
+        if (self._cuts and self._has_place) or (self._descriptor >= 0 and now_us - self._opened_us >= self._limit_us):
             with contextlib.suppress(OSError):
                 self.close_part()
 
     def close_part(self) -> None:
-        """Signs the open part, if there is one; it gets its name when it is durable.
+        """Signs the open part, if there is one; it gets its name when it is durable, and cut where it must be.
 
         Raises:
             OSError: If the spool does not take the signature; the part stays open.
         """
         if self._descriptor < 0:
+            self._carry_out_cuts()
             return
         digest = self._digest.value
         signature = self._signer.sign(signing.message("part", digest))
         self._write_whole(part.encode_trailer(signature, self._records))
         header = self._header
         self.parts.append(PartEntry(header.epoch, header.index, digest.hex(), self._size, self._records))
-        path, descriptor, size = self._directory / part_name(header.epoch, header.index), self._descriptor, self._size
-        if len(self.parts) == 1:
+        path, descriptor = self._directory / part_name(header.epoch, header.index), self._descriptor
+        if not self._is_opening_durable:
             opening = self._directory / opening_name(header.epoch)
             self._disk.submit(header.call, lambda: _make_durable(opening))
-        self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, digest.hex(), size))
+            self._is_opening_durable = True
+        self._carry_out_cuts()
+        self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, digest.hex()))
         self._descriptor, self._limit_us = -1, self._part_us
-        self._header = PartHeader(
-            header.tenant, header.agent, header.call, header.epoch, header.index + 1, digest.hex()
-        )
+        self._header = replace(header, index=header.index + 1, previous=digest.hex())
+
+    def cut(self, command: str, from_us: int, to_us: int) -> None:
+        """Cuts a span, both ends included, out of all that has left the ring so far.
+
+        It is noted at once, and so is what waits in memory cut; files follow in the call's thread, as soon as the part
+        can be closed. Then ``CutDone`` is told.
+
+        Raises:
+            OSError: If it could not be noted; nothing was done.
+        """
+        is_open = self._descriptor >= 0
+        cut = Cut(command, from_us, to_us, self._header.index + is_open if self._has_place else cuts.ALL_PARTS)
+        cuts.note(self._directory, cut)
+        self._cuts.append(cut)
+        self._cut_backlog(from_us, to_us)
+        self.roll(self._opened_us)
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest after everything else."""
         path, data, call = self._directory / MANIFEST_NAME, manifest.sealed_by(self._signer), self._header.call
         self._disk.submit(call, lambda: write_manifest(path, data, call))
 
+    def _carry_out_cuts(self) -> None:
+        """Hands what is to be cut to the call's thread, which must not touch a part that is still written to."""
+        for cut in self._cuts:
+            bounded = replace(cut, below=min(cut.below, self._header.index + (self._descriptor >= 0)))
+            self._disk.submit(self._header.call, partial(cuts.carry_out, self._directory, self._header.call, bounded))
+        self._cuts = []
+
+    def _cut_backlog(self, from_us: int, to_us: int) -> None:
+        if not self._backlog:
+            return
+        head = part.encode_header(self._header)
+        frames = memoryview(part.cut(head + b"".join(self._backlog), [(from_us, to_us)]))[len(head) :]
+        self._disk.backlog_bytes += len(frames) - sum(map(len, self._backlog))
+        self._backlog.clear()
+        while frames:
+            length = _LENGTH_BYTES + int.from_bytes(frames[:_LENGTH_BYTES], "big")
+            self._backlog.append(bytes(frames[:length]))
+            frames = frames[length:]
+
     def _write_opening(self, data: bytes) -> None:
         self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        _write(self._directory / opening_name(self._header.epoch), data)
+        replace_file(self._directory / opening_name(self._header.epoch), data)
         self._opening = None
 
     def _open(self, now_us: int) -> None:
@@ -255,31 +238,18 @@ class CallSpool:
 
 def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
     """Writes a manifest durably, names of parts included, and tells of it."""
-    _write(path, data, durably=True)
+    replace_file(path, data, durably=True)
     sync_directory(path.parent)
     with contextlib.suppress(FileNotFoundError):
         path.with_name(STATE_NAME).unlink()
     return [Finished(call=call, path=str(path))]
 
 
-def _close_part(path: Path, descriptor: int, call: str, digest: str, size: int) -> list[Event]:
+def _close_part(path: Path, descriptor: int, call: str, digest: str) -> list[Event]:
     os.fsync(descriptor)
     path.with_name(path.name + OPEN_SUFFIX).rename(path)  # a power failure may undo the name, never the bytes
     os.close(descriptor)
-    return [PartClosed(call=call, path=str(path), digest=digest, size_bytes=size)]
-
-
-def _write(path: Path, data: bytes, *, durably: bool = False) -> tuple[()]:
-    """Writes a file that is whole or not there, after a crash of this process; after a power failure if ``durably``."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.rename(path)
-    return ()
+    return [PartClosed(call=call, path=str(path), digest=digest, size_bytes=path.stat().st_size)]
 
 
 def _make_durable(path: Path) -> tuple[()]:

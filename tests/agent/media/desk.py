@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from sbc_agent.media import messages
 from sbc_agent.media.clock import Moment
-from sbc_agent.media.engine import Engine, EngineSettings
+from sbc_agent.media.disk import Disk
+from sbc_agent.media.engine import Engine
+from sbc_agent.media.engine_settings import EngineSettings
 from sbc_agent.media.messages import Event, FormatSpec, StreamSpec
 from sbc_agent.media.receive import DEPTH, SLOT_BYTES, Received
+from sbc_agent.media.recovery import Recovery
 from sbc_agent.media.seal import AgentKey, IngestKey
 from sbc_agent.media.sockets import RtpSocket
-from sbc_agent.media.spool import Disk
 from tests.agent.media.feed import PEER, Arrival, received
 from tests.agent.media.packets import packet, speech
 from tests.agent.media.sealed_call import AGENT, CALL, KEY_ARN, TENANT, OpenedCall, agent_key, ingest_key, open_call
@@ -91,6 +93,7 @@ class Desk:
             signer=AgentKey(AGENT, agent_key()),
             ingest=IngestKey(KEY_ARN, ingest_key().public_key()),
             disk=self.disk,
+            recovery=Recovery(self.spool_dir, TENANT, AGENT, "0.1.0", AgentKey(AGENT, agent_key()), 0),
             next_opening=self._next_opening,
             randomness=lambda count: bytes(range(count)),
             moment=self.moment,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sbc_agent.media.intake import FOREVER, Intake
+from sbc_agent.media.clock import FOREVER
+from sbc_agent.media.intake import Intake
 from sbc_agent.media.receive import MAX_PACKET_BYTES, SLOT_BYTES, Received
 from sbc_agent.media.ring import Ring
 from tests.agent.media.packets import packet

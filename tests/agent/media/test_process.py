@@ -207,6 +207,7 @@ def test_what_a_killed_process_left_is_closed_by_the_next(tmp_path: Path) -> Non
 
     async def next_run() -> None:
         async with running(tmp_path) as (client, heard):
+            client.recover()
             await heard.until(lambda events: any(isinstance(event, Finished) for event in events))
             assert [event.kind for event in heard.events if isinstance(event, Alarm)] == ["recovered"]
             client.begin(CALL[:-1] + "V", client.clock.now_us(), streams(client))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dualtone.domain import media_record
 from dualtone.domain.media_record import StreamBlock
-from sbc_agent.media.intake import FOREVER, Intake
+from sbc_agent.media.clock import FOREVER
+from sbc_agent.media.intake import Intake
 from sbc_agent.media.records import RecordLayout, Turn
 from sbc_agent.media.ring import Ring
 from tests.agent.media.feed import Arrival, received

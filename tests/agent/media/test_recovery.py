@@ -36,12 +36,11 @@ def recovery(spool_dir: Path) -> Recovery:
 
 
 def recover(spool_dir: Path) -> list[Event]:
-    found = recovery(spool_dir)
-    return [event for call in found.unfinished() for event in found.close(call)]
+    return [event for _, job in recovery(spool_dir).leftovers(()) for event in job()]
 
 
 def test_a_call_is_closed_with_what_reached_the_disk(tmp_path: Path) -> None:
-    """Formats and the open gap come from what the agent noted; the end is when it last wrote."""
+    """Formats and the open gap come from what the agent noted; the end is when it last wrote, what it held is lost."""
     spool_dir = crashed(tmp_path)
     os.utime(spool_dir / CALL / OPEN_PART, ns=((START_US + 9_000_000) * 1000,) * 2)
     for path in spool_dir.glob("*/*.json"):
@@ -55,7 +54,12 @@ def test_a_call_is_closed_with_what_reached_the_disk(tmp_path: Path) -> None:
     assert len(call.sequences(0)) >= 100
     assert (call.manifest.end_reason, call.manifest.flags) == ("error", ["recovered"])
     assert (call.manifest.answered_at_us, call.manifest.ended_at_us) == (START_US, START_US + 9_000_000)
-    assert call.manifest.gaps == [GapEntry(1, START_US, START_US + 9_000_000, "inactive")]
+    sealed_us = call.arrivals_us(0)[-1]
+    assert call.manifest.gaps == [
+        GapEntry(1, START_US, START_US + 9_000_000, "inactive"),
+        GapEntry(0, sealed_us, START_US + 9_000_000, "restart"),
+        GapEntry(1, sealed_us, START_US + 9_000_000, "restart"),
+    ]
     assert [entry.codec for entry in call.manifest.streams[0].formats] == ["PCMA", "telephone-event"]
     assert call.sessions == [{"flags": []}]
     assert not list((spool_dir / CALL).glob("*.open"))
@@ -139,4 +143,4 @@ def test_what_cannot_be_trusted_is_left_alone_and_told(tmp_path: Path, case: str
 def test_other_files_in_the_spool_are_no_calls(tmp_path: Path) -> None:
     (tmp_path / ".openings").write_text("3\n")
     (tmp_path / CALL).write_text("no directory")
-    assert recovery(tmp_path).unfinished() == []
+    assert list(recovery(tmp_path).leftovers(())) == []

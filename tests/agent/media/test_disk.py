@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import pytest
 
-from sbc_agent.media import spool
+from sbc_agent.media import disk as disks
+from sbc_agent.media.disk import Disk
 from sbc_agent.media.messages import Alarm, Event
-from sbc_agent.media.spool import Disk
 
 PATIENCE_S = 10
 A, B = (f"01HZX3Q8W0ABCDEFGHJKMNPQR{letter}" for letter in "AB")
@@ -39,7 +39,7 @@ def test_a_call_that_the_disk_refuses_holds_up_no_other() -> None:
 
 def test_jobs_of_a_refused_call_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes for a call that waits is done after what waits."""
-    monkeypatch.setattr(spool, "_RETRY_S", 0.01)
+    monkeypatch.setattr(disks, "_RETRY_S", 0.01)
     disk, order, may_write, last = Disk(raises, threads=1), list[int](), Flag(), Flag()
 
     def first() -> Sequence[Event]:

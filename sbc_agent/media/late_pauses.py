@@ -1,0 +1,78 @@
+"""Pauses and resumes for calls that are in the spool and no longer, or not yet again, in the rings.
+
+All of such a call has left the ring: a pause comes too late, and its span is cut out of the files. Where the call's
+dialog may still live, because the agent has just started, its note takes the command, so that the call is silent when
+it is adopted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dualtone.domain.errors import IntegrityError, MalformedInput
+from dualtone.domain.ids import CallId
+from sbc_agent.media import cuts
+from sbc_agent.media.call import Call
+from sbc_agent.media.call_state import STATE_NAME, replace_file
+from sbc_agent.media.cuts import Cut
+from sbc_agent.media.disk import Disk
+from sbc_agent.media.messages import Alarm, Event, Pause, PauseApplied, Resume
+from sbc_agent.media.pauses import applied, pause_of
+from sbc_agent.media.recovery import Recovery
+
+
+class LatePauses:
+    """Answers commands for calls outside the rings.
+
+    Args:
+        recovery: Knows what lies in the spool.
+        disk: Cuts files.
+    """
+
+    def __init__(self, recovery: Recovery, disk: Disk) -> None:
+        self._recovery, self._disk = recovery, disk
+
+    def handle(self, command: Pause | Resume, now_us: int) -> list[Event]:
+        """Carries a command out.
+
+        Returns:
+            The answer; an alarm instead where the spool refuses to note it, and then nothing has changed.
+        """
+        call = CallId(command.call)
+        if not self._recovery.is_spooled(call):
+            return [applied(command, "unknown", at_us=now_us)]
+        try:
+            return [self._note(call, command, now_us)]
+        except FileNotFoundError:  # the uplink freed it meanwhile
+            return [applied(command, "unknown", at_us=now_us)]
+        except OSError:
+            return [Alarm(kind="spool_write", call=call)]
+
+    def _note(self, call: CallId, command: Pause | Resume, now_us: int) -> PauseApplied:
+        directory = self._recovery.spool_dir / call
+        unfinished = None if self._recovery.is_finished(call) else self._unfinished(call)
+        causes: tuple[str, ...] = ()
+        if unfinished is not None:
+            silence = unfinished.silence
+            if not silence.takes(command.origin, command.number):
+                return applied(command, "superseded", at_us=now_us, causes=silence.causes)
+            if isinstance(command, Pause):
+                silence.begin(pause_of(command))
+            else:
+                silence.end(command.cause, max(command.at_us, now_us), command.by)
+            replace_file(directory / STATE_NAME, unfinished.state.encode())
+            causes = silence.causes
+        if isinstance(command, Resume):
+            return applied(command, "acknowledged", at_us=now_us, causes=causes)
+        to_us = max(command.at_us, now_us) if command.until_us is None else command.until_us - 1
+        cut = Cut(command.command, command.from_us, max(to_us, command.from_us))
+        cuts.note(directory, cut)
+        self._disk.submit(call, partial(cuts.carry_out, directory, call, cut))
+        return applied(command, "too_late", at_us=now_us, left_until_us=cut.to_us, causes=causes)
+
+    def _unfinished(self, call: CallId) -> Call | None:
+        """A call that may yet be adopted; None where nothing can take it up again."""
+        try:
+            return self._recovery.reopen(call).call
+        except (MalformedInput, IntegrityError):
+            return None
