@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, type=_port, default=0, metavar="P", help=f"port of {what} (default: 0, a free one)")
     parser.add_argument(
+        "--agent-aws-endpoint",
+        metavar="URL",
+        help="where the agent finds AWS: something in front of --aws-port, to try a bad uplink (default: AWS itself)",
+    )
+    parser.add_argument(
         "--media-ports", type=_port_range, default="20000-29999", metavar="A-B", help="UDP ports for RTP"
     )
 
@@ -115,7 +120,11 @@ def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud
         directory=_fresh(data_dir / "agent"),
         log=data_dir / "logs" / "agent.log",
         api=cloud.api_url,
-        environment={**environment, **CREDENTIALS, "AWS_ENDPOINT_URL": cloud.aws_endpoint},
+        environment={
+            **environment,
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": arguments.agent_aws_endpoint or cloud.aws_endpoint,
+        },
         sip_port=arguments.sip_port,
         sip_tcp_port=arguments.sip_tcp_port,
         media_ports=arguments.media_ports,
