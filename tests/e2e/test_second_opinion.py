@@ -158,7 +158,7 @@ def test_the_reconciler_runs(cloud: SecondCloud) -> None:
     name = cloud.deployment.ref("ReconcileRecordingsFunction")
     answer = cloud.emulator.client("lambda").invoke(FunctionName=name, Payload=b"{}")
     assert "FunctionError" not in answer
-    assert json.loads(answer["Payload"].read()) == {"completed": 0, "removed": 0, "failed": 0}
+    assert set(json.loads(answer["Payload"].read()).values()) == {0}
 
 
 @pytest.mark.parametrize("token", [None, "x.y.z"])
