@@ -9,8 +9,9 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from moto.s3.models import s3_backends
 
 from dualtone.adapters import wiring
 from dualtone.adapters.attribute_values import from_item, to_item
@@ -28,7 +30,7 @@ from dualtone.adapters.recording_queries import RecordingQueries
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.signing import Envelope
 from dualtone.usecases.open_recording import OpenRecording
-from tests.call_samples import AGENT, TENANT, AgentKey, Upload, upload
+from tests.call_samples import AGENT, ANSWERED_US, TENANT, AgentKey, Upload, upload
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -52,6 +54,22 @@ CREDENTIALS: Final = {
 ROLE: Final = "arn:aws:iam::123456789012:role/dualtone"
 
 
+class FakeClock:
+    """Unix time in milliseconds, as the functions read it."""
+
+    def __init__(self) -> None:
+        self.now_ms = ANSWERED_US // 1000
+
+    def __call__(self) -> int:
+        """The time."""
+        return self.now_ms
+
+    def pass_by(self, *, hours: float = 0, minutes: float = 0) -> int:
+        """Lets time go by; returns what it is then."""
+        self.now_ms += round(hours * 3_600_000 + minutes * 60_000)
+        return self.now_ms
+
+
 @dataclass
 class Cloud:
     """Clients, keys, one tenant, one agent."""
@@ -68,6 +86,7 @@ class Cloud:
     metadata_key: str
     hmac_key: str
     queue_url: str
+    finalize_url: str
     agent_key: AgentKey
 
     def environment(self) -> dict[str, str]:
@@ -87,8 +106,9 @@ class Cloud:
             "CERTIFICATE_KEY": self.certificate_key,
             "METADATA_KEY": self.metadata_key,
             "HMAC_KEY": self.hmac_key,
-            "FINALIZE_QUEUE_URL": "https://sqs.invalid/finalize",
+            "FINALIZE_QUEUE_URL": self.finalize_url,
             "CUT_QUEUE_URL": "https://sqs.invalid/cut",
+            "AGENT_EVENTS_QUEUE_URL": "https://sqs.invalid/agent-events",
             "USER_POOL_ID": "pool",
             "AGENT_ROLE_ARN": ROLE,
             "VAULT_ACCESS_ROLE_ARN": ROLE,
@@ -102,6 +122,7 @@ class Cloud:
         """Writes tenant and agent into the directory."""
         tenant = {"name": "Acme", "lines": ["+4420794601??"], "retention_days": 365}
         agent = {
+            "agent_id": AGENT,
             "name": "sbc",
             "state": state,
             "public_key": self.agent_key.public_pem,
@@ -122,10 +143,20 @@ class Cloud:
         """Seals a call as this tenant's agent does."""
         return upload(blocks, key=self.agent_key, wrap=self.wrap, key_arn=self.ingest_key, **options)
 
-    def receive(self, sent: Upload) -> str:
-        """Puts the files into the ingest bucket; returns the manifest's key."""
+    def receive(self, sent: Upload, *, without: Collection[str] = (), at_ms: int | None = None) -> str:
+        """Puts the files into the ingest bucket; returns the manifest's key.
+
+        Args:
+            sent: The files.
+            without: Keys of files that do not come.
+            at_ms: When S3 says they arrived; now if None.
+        """
         for key, data in sent.files.items():
-            self.s3.put_object(Bucket=INGEST, Key=key, Body=data)
+            if key not in without:
+                self.s3.put_object(Bucket=INGEST, Key=key, Body=data)
+                if at_ms is not None:
+                    stored = s3_backends["123456789012"]["aws"].buckets[INGEST].keys[key]
+                    stored.last_modified = datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None)
         return sent.manifest_key
 
     def ingest_keys(self) -> list[str]:
@@ -151,6 +182,15 @@ class Cloud:
         """The recordings in the index, or those of one call."""
         found = [item for item in self.items(INDEX, f"{TENANT}#rec#") if item["sk"] == "rec"]
         return [item for item in found if not call or item["call_id"] == call]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Takes all messages out of the finaliser's queue."""
+        bodies = []
+        while messages := self.sqs.receive_message(QueueUrl=self.finalize_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                bodies.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=self.finalize_url, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
 
     def receipts(self) -> list[Envelope]:
         """Takes all messages out of the agent's queue."""
@@ -209,6 +249,7 @@ def made_cloud() -> Cloud:
         metadata_key=key(),
         hmac_key=key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"),
         queue_url=sqs.create_queue(QueueName="dualtone-commands-agent")["QueueUrl"],
+        finalize_url=sqs.create_queue(QueueName="dualtone-finalize")["QueueUrl"],
         agent_key=AgentKey(),
     )
     made.enrol()

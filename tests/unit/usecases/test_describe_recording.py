@@ -13,7 +13,8 @@ from dualtone.domain.audio.reception import Reception
 from dualtone.domain.call_files import Manifest, StreamStatistics
 from dualtone.domain.direction import Direction
 from dualtone.usecases import describe_recording
-from dualtone.usecases.render_audio import GapOnTimeline, Rendering
+from dualtone.usecases.plan_silence import GapOnTimeline
+from dualtone.usecases.render_audio import Rendering
 from tests.call_samples import AGENT, ANSWERED_US, CALL, CALLEE, CALLER, TENANT, session, stream_entry
 
 
@@ -61,6 +62,7 @@ def rendering(channel_of: dict[int, int], reception: dict[int, Reception]) -> Re
             GapOnTimeline(1, 1000, 2000, "damaged"),
             GapOnTimeline(2, 1000, 2000, "inactive"),
         ),
+        pauses=(),
         flags=frozenset(),
     )
 
@@ -110,7 +112,7 @@ def test_streams_that_share_a_channel_are_listed_and_added_up() -> None:
     listed = describe_recording.channel_list(call, told(), made)
     assert [(channel.channel, channel.label) for channel in listed] == [(0, "0"), (0, "2"), (1, "1")]
     assert [channel.packets for channel in describe_recording.quality(call, made)] == [20, 10]
-    assert [(gap.channel, gap.cause) for gap in describe_recording.gaps(made)] == [(0, "inactive"), (1, "damaged")]
+    assert [(gap.channel, gap.cause) for gap in describe_recording.gaps(made, ())] == [(0, "inactive"), (1, "damaged")]
 
 
 def test_streams_that_never_sent_are_not_heard() -> None:
@@ -137,10 +139,10 @@ def test_more_gaps_than_the_index_can_hold_are_joined(apart_ms: int) -> None:
         for stream in (0, 1)
     ]
     base = rendering({0: 0, 1: 1}, {0: received([1]), 1: received([1])})
-    joined = describe_recording.gaps(replace(base, gaps=tuple(many)))
+    joined = describe_recording.gaps(replace(base, gaps=tuple(many)), ())
     assert 0 < len(joined) <= describe_recording.MOST_GAPS
     for gap in (many[0], many[1], many[6001], many[-1]):
         held = [one for one in joined if one.channel == gap.stream and one.from_ms <= gap.from_ms <= one.to_ms]
         assert [one.to_ms >= gap.to_ms for one in held] == [True]
     few = replace(base, gaps=tuple(many[:100]))
-    assert len(describe_recording.gaps(few)) == 100
+    assert len(describe_recording.gaps(few, ())) == 100

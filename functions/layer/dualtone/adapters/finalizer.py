@@ -26,6 +26,8 @@ def finalizer() -> FinalizeRecording:
         render=RenderAudio(opus_encoder.started),
         custody=wiring.vault_access().custody,
         signer=wiring.signer(),
+        certifier=wiring.certifier(),
+        ledgers=wiring.call_ledger(),
         metadata=wiring.metadata_store(),
         tokens=wiring.tokens(),
         index=wiring.recording_index(),

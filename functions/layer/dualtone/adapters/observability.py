@@ -13,7 +13,7 @@ from dualtone.domain.call_files import IngestKey
 from dualtone.domain.call_watch import Watch
 from dualtone.domain.commit_attempt import Attempt
 from dualtone.domain.errors import DualtoneError
-from dualtone.domain.ids import RecordingId, TenantId
+from dualtone.domain.ids import CallId, RecordingId, TenantId
 
 NAMESPACE: Final = "Dualtone"
 RECORDING_DAMAGED: Final = "RecordingDamaged"
@@ -26,6 +26,9 @@ API_FAILED: Final = "ApiFailed"
 METADATA_DAMAGED: Final = "MetadataDamaged"
 CUT_FAILED: Final = "CutFailed"
 PAUSED_AUDIO_ARRIVED: Final = "PausedAudioArrived"
+AGENT_EVENTS_FAILED: Final = "AgentEventsFailed"
+AGENT_EVENT_REFUSED: Final = "AgentEventRefused"
+PAUSE_LEASE_EXPIRED: Final = "PauseLeaseExpired"
 
 _MOST_DAMAGE: Final = 20
 
@@ -67,6 +70,11 @@ class Alarms:
         )
         count(RECORDING_DAMAGED)
 
+    def paused_audio_arrived(self, place: IngestKey, recording: RecordingId) -> None:
+        """Packets of a paused span had been uploaded; they are left out."""
+        logger().error(PAUSED_AUDIO_ARRIVED, extra={"tenant": place.tenant, "call": place.call, "recording": recording})
+        count(PAUSED_AUDIO_ARRIVED)
+
     def metadata_damaged(self, tenant: TenantId, recording: RecordingId) -> None:
         """The sealed metadata of a recording is missing, or is not what was sealed."""
         logger().error(METADATA_DAMAGED, extra={"tenant": tenant, "recording": recording})
@@ -81,6 +89,15 @@ class Alarms:
     def not_swept(self, watch: Watch, error: Exception) -> None:
         """A call could not be looked at; the next run tries again."""
         failed(SWEEP_FAILED, error, tenant=watch.tenant, call=watch.call)
+
+    def event_refused(self, tenant: str, agent: str, kind: str, error: Exception) -> None:
+        """An agent's event, or a whole report of unknown sender, was damaged and is dropped."""
+        failed(AGENT_EVENT_REFUSED, error, tenant=tenant, agent=agent, kind=kind)
+
+    def lease_expired(self, tenant: TenantId, call: CallId, on_expiry: str) -> None:
+        """Nobody renewed or ended a pause in time: the call is silent still, or recorded again."""
+        logger().error(PAUSE_LEASE_EXPIRED, extra={"tenant": tenant, "call": call, "on_expiry": on_expiry})
+        count(PAUSE_LEASE_EXPIRED)
 
     def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         """An attempt could not be reconciled; the next run tries again."""

@@ -4,6 +4,7 @@
 |-----------------------------|----------------------------|-----------------------------------------------------|
 | `<tenant>#rec#<recording>`  | `rec`                      | the recording; also in the index `by_time`          |
 | `<tenant>#rec#<recording>`  | `meta`                     | its sealed metadata                                 |
+| `<tenant>#rec#<recording>`  | `certificates#<nnnn>`      | the certificates of a generation's pauses           |
 | `<tenant>#num#<token>`      | `<started ms>#<recording>` | a number that takes part in it                      |
 | `<tenant>#sip#<token>`      | `<call>`                   | what became of a call                               |
 | `<tenant>#call#<call>`      | `gen#<nnnn>`               | the claim on a generation of a call: exactly once   |
@@ -17,9 +18,11 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from dualtone.adapters import recorded_pauses
 from dualtone.adapters.attribute_values import to_item
 from dualtone.adapters.audit_outbox import AuditOutbox
 from dualtone.adapters.aws_errors import translated
+from dualtone.adapters.call_ledger import CallLedger
 from dualtone.adapters.key_store import KeyStore
 from dualtone.adapters.table import ConditionFailed, Table
 from dualtone.domain.commit_attempt import Attempt, AttemptState, Generation, Upload
@@ -42,13 +45,16 @@ _FINALISING: Final = "finalising"
 class RecordingIndex:
     """The index table, for writing."""
 
-    def __init__(self, dynamodb: DynamoDBClient, table: str, keys: KeyStore, audit: AuditOutbox) -> None:
+    def __init__(
+        self, dynamodb: DynamoDBClient, table: str, keys: KeyStore, audit: AuditOutbox, ledgers: CallLedger
+    ) -> None:
         """Takes the client, the table's name, and the tables that take part in the commit."""
         self._dynamodb = dynamodb
         self._name = table
         self._table = Table(dynamodb, table)
         self._keys = keys
         self._audit = audit
+        self._ledgers = ledgers
 
     def open_attempt(self, attempt: Attempt) -> None:
         """Writes an attempt down."""
@@ -105,7 +111,8 @@ class RecordingIndex:
         """Does the transaction.
 
         Returns:
-            True if this attempt made the recording; False if the generation is taken or the attempt was abandoned.
+            True if this attempt made the recording; False if the generation is taken, a pause came in, or the attempt
+            was abandoned.
 
         Raises:
             Unavailable: If DynamoDB does not answer, or another transaction is in the way.
@@ -133,6 +140,7 @@ class RecordingIndex:
             "releases": attempt.releases,
             "parts": _packed(attempt.upload.parts),
             "lacking": _packed(attempt.lacking),
+            "times": recorded_pauses.times(entry),
             "position": position,
             "number_tokens": number_tokens,
         }
@@ -163,6 +171,8 @@ class RecordingIndex:
                 self._keys.transact_put(tenant, entry.recording_id, entry.generation, commit.keys),
                 self._put({"pk": recording, "sk": "rec", **_recording(entry, position)}),
                 self._put({"pk": recording, "sk": "meta", **commit.metadata}),
+                *(self._put(item) for item in recorded_pauses.items(entry)),
+                self._ledgers.transact_unchanged(tenant, entry.call_id, commit.ledger_version),
                 *(self._put(item) for item in (*found_by, *followed_by)),
                 *(self._table.transact_delete(*place) for place in sorted(found_before)),
                 self._audit.transact_put(commit.event),
@@ -267,6 +277,7 @@ def _unpacked(packed: bytes) -> tuple[str, ...]:
 
 def _recording(entry: RecordingEntry, position: str) -> dict[str, object]:
     values: dict[str, object] = {name: value for name, value in asdict(entry).items() if value is not None}
+    del values["certificates"]  # in an item of their own: a list of recordings has no use for them
     return values | {
         "gsi1pk": f"{entry.tenant}#{month_of(entry.started_at_ms)}",
         "gsi1sk": position,

@@ -12,14 +12,18 @@ import boto3
 from botocore.config import Config
 
 from dualtone.adapters import clock
+from dualtone.adapters.agent_health import AgentHealthTable
 from dualtone.adapters.audit_outbox import AuditOutbox
+from dualtone.adapters.call_ledger import CallLedger
 from dualtone.adapters.call_watches import CallWatches
 from dualtone.adapters.command_queue import CommandQueue
+from dualtone.adapters.cut_queue import CutQueue
 from dualtone.adapters.directory import Directory
 from dualtone.adapters.finalize_queue import FinalizeQueue
 from dualtone.adapters.ingest_store import IngestStore
 from dualtone.adapters.key_store import KeyStore
 from dualtone.adapters.kms import Kms, KmsSigner
+from dualtone.adapters.live_calls import LiveCalls
 from dualtone.adapters.metadata_store import MetadataStore
 from dualtone.adapters.observability import Alarms
 from dualtone.adapters.recording_index import RecordingIndex
@@ -31,9 +35,11 @@ from dualtone.adapters.vault_store import VaultStore
 from dualtone.domain import call_watch
 from dualtone.domain.call_watch import HOUR_MS, Rules
 from dualtone.domain.ids import AgentId, CallId, TenantId
+from dualtone.usecases.command_calls import CommandCalls
 from dualtone.usecases.commit_recording import CommitRecording
 from dualtone.usecases.reconcile_recordings import ReconcileRecordings
 from dualtone.usecases.sweep_calls import SweepCalls
+from dualtone.usecases.take_agent_events import TakeAgentEvents
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -137,6 +143,12 @@ def signer() -> KmsSigner:
 
 
 @cache
+def certifier() -> KmsSigner:
+    """The key that signs the certificates of gaps."""
+    return KmsSigner(kms(), settings().certificate_key)
+
+
+@cache
 def ingest_store() -> IngestStore:
     """The ingest bucket."""
     return IngestStore(s3(), settings().ingest_bucket)
@@ -145,7 +157,7 @@ def ingest_store() -> IngestStore:
 @cache
 def recording_index() -> RecordingIndex:
     """The index table, for writing."""
-    return RecordingIndex(dynamodb(), settings().index_table, key_store(), audit_outbox())
+    return RecordingIndex(dynamodb(), settings().index_table, key_store(), audit_outbox(), call_ledger())
 
 
 @cache
@@ -191,6 +203,59 @@ def sweeper() -> SweepCalls:
         finalizer=FinalizeQueue(sqs(), settings().finalize_queue_url),
         alarms=Alarms(),
         rules=watch_rules(),
+    )
+
+
+@cache
+def call_ledger() -> CallLedger:
+    """The ledgers of calls' pauses."""
+    return CallLedger(dynamodb(), settings().index_table, audit_outbox())
+
+
+@cache
+def live_calls() -> LiveCalls:
+    """Calls while they last."""
+    return LiveCalls(dynamodb(), settings().index_table, audit_outbox())
+
+
+@cache
+def agent_health() -> AgentHealthTable:
+    """How agents are."""
+    return AgentHealthTable(dynamodb(), settings().index_table)
+
+
+@cache
+def cut_queue() -> CutQueue:
+    """Where calls are named of which a paused span may have been kept."""
+    return CutQueue(sqs(), settings().cut_queue_url)
+
+
+@cache
+def command_calls() -> CommandCalls:
+    """Pauses and resumes."""
+    return CommandCalls(
+        matches=live_calls(),
+        ledgers=call_ledger(),
+        agents=directory(),
+        queues=CommandQueue(sqs()),
+        cuts=cut_queue(),
+        signer=signer(),
+        now_ms=clock.now_ms,
+    )
+
+
+@cache
+def take_agent_events() -> TakeAgentEvents:
+    """Agents' reports."""
+    return TakeAgentEvents(
+        agents=directory(),
+        calls=live_calls(),
+        ledgers=call_ledger(),
+        health=agent_health(),
+        orders=command_calls(),
+        cuts=cut_queue(),
+        audit=audit_outbox(),
+        alarms=Alarms(),
     )
 
 

@@ -28,6 +28,10 @@ class Work(StrEnum):
     FINALIZE_RECORDING = "recordings:finalize"
     INTERRUPT_CALL = "calls:interrupt"
     HEAR_CALL_AGAIN = "calls:hear-again"
+    CUT_PAUSED_SPAN = "calls:cut"
+    PUNCTURE_RECORDING = "recordings:puncture"
+    ANSWER_COMMAND = "calls:answer-command"
+    LEASE_EXPIRED = "calls:lease-expired"
 
 
 class Outcome(StrEnum):

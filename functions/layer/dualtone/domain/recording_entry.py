@@ -7,6 +7,7 @@ from typing import Literal
 
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId, CallId, RecordingId, TenantId
+from dualtone.domain.signing import Envelope
 
 Role = Literal["caller", "callee", "unknown"]
 
@@ -32,12 +33,17 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A span that is silent because nothing was kept, on the recording's timeline."""
+    """A span that is silent because nothing was kept, on the recording's timeline.
+
+    Attributes:
+        pause: Place of the certificate that says more; None if the gap is no pause's.
+    """
 
     channel: int
     from_ms: int
     to_ms: int
     cause: str
+    pause: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class RecordingEntry:
         manifest_signature: DER-coded ECDSA signature over it.
         signing_key_arn: The KMS key that signed.
         retention_until_ms: Until when it is kept.
+        certificates: A signed certificate for each pause; where many recordings are read at once, they are left out.
     """
 
     tenant: TenantId
@@ -96,6 +103,7 @@ class RecordingEntry:
     quality: tuple[ChannelQuality, ...]
     flags: tuple[str, ...]
     retention_until_ms: int
+    certificates: tuple[Envelope, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Commit:
         keys: The item of the keys table.
         number_tokens: Under which the recording is found.
         sip_tokens: Under which the call is followed.
+        ledger_version: Of the ledger of pauses with which the recording was made; it must still be that.
         call_state: What those who follow it are told.
         event: The audit event.
     """
@@ -49,6 +50,7 @@ class Commit:
     keys: KeyItem
     number_tokens: Sequence[str]
     sip_tokens: Sequence[str]
+    ledger_version: int
     call_state: str
     event: AuditEvent
 
@@ -69,7 +71,7 @@ class Index(Protocol):
         """Reads who claimed the latest generation of a call."""
 
     def commit(self, commit: Commit) -> bool:
-        """Does the transaction; False if the generation is taken or the attempt was abandoned."""
+        """Does the transaction; False if the generation is taken, a pause came in, or the attempt was abandoned."""
 
     def forget(self, attempt: Attempt) -> None:
         """Removes an attempt."""

@@ -74,13 +74,26 @@ def channel_list(manifest: Manifest, session: CallSession, rendering: Rendering)
     return tuple(sorted(entries, key=lambda entry: entry.channel))
 
 
-def gaps(rendering: Rendering) -> tuple[Gap, ...]:
+def gaps(rendering: Rendering, certificates: Sequence[int]) -> tuple[Gap, ...]:
     """The declared and damaged spans, by channel, each once.
+
+    Args:
+        rendering: Has the spans.
+        certificates: For each of its pauses the place of the certificate.
 
     Of a call with more than ``MOST_GAPS``, spans of one cause that lie closer than a second, two, four and so on are
     one, until so many are left: a gap may say too much, and never too little.
     """
-    every = [Gap(rendering.channel_of[gap.stream], gap.from_ms, gap.to_ms, gap.cause) for gap in rendering.gaps]
+    every = [
+        Gap(
+            rendering.channel_of[gap.stream],
+            gap.from_ms,
+            gap.to_ms,
+            gap.cause,
+            certificates[gap.pause] if gap.pause is not None else None,
+        )
+        for gap in rendering.gaps
+    ]
     found, apart_ms = list(dict.fromkeys(every)), 1000
     while len(found) > MOST_GAPS and apart_ms <= _LONGEST_MS:
         found, apart_ms = _joined(found, apart_ms), 2 * apart_ms

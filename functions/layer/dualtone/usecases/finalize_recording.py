@@ -8,6 +8,9 @@
 4. Seal: a fresh root, one leaf key a second, a signed manifest (``seal_recording``); the keys between two custodians.
 5. Commit (``commit_recording``).
 
+What is paused by the agent's manifest or by the cloud's ledger is silent. The commit holds only for the ledger that was
+rendered; a pause that comes in meanwhile means rendering again.
+
 What does not verify is left out and declared; such a recording is flagged ``damaged`` and alarmed. It, one whose codec
 this version cannot decode (``codec_raw``) and one without a manifest (``interrupted``) keep their upload: nothing is
 deleted and the agent gets no receipt.
@@ -22,7 +25,7 @@ from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from dualtone.domain import call_files, signing, vault_manifest
+from dualtone.domain import call_files, gap_certificate, pause, pause_ledger, signing, vault_manifest
 from dualtone.domain.audit_event import AuditEvent, Outcome, Work
 from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
 from dualtone.domain.commit_attempt import Attempt, Generation, Upload
@@ -30,6 +33,7 @@ from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
 from dualtone.domain.kek import NONCE_BYTES, KeyScope
 from dualtone.domain.keytree import KEY_BYTES
+from dualtone.domain.pause_ledger import Ledger
 from dualtone.domain.period import DAY_MS, month_of
 from dualtone.domain.recording_entry import RecordingEntry
 from dualtone.domain.signing import Signer
@@ -38,6 +42,7 @@ from dualtone.usecases import describe_recording, seal_recording, wrap_keys
 from dualtone.usecases.commit_recording import Commit, CommitRecording, Index
 from dualtone.usecases.declare_call import INTERRUPTED, DeclareCall, StoredUploads
 from dualtone.usecases.open_call import OpenCall, OpenedCall
+from dualtone.usecases.plan_silence import PAUSED_AUDIO_REMOVED
 from dualtone.usecases.render_audio import RenderAudio, Rendering
 from dualtone.usecases.seal_recording import SealedRecording
 from dualtone.usecases.wrap_keys import Custody
@@ -52,6 +57,7 @@ FIRST_GENERATION: Final = 1
 FIRST_OPENING: Final = call_files.opening_name(0)
 """Its arrival is the first that the cloud hears of a call for certain."""
 
+_MOST_RENDERINGS: Final = 4
 _KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw", INTERRUPTED})
 
 
@@ -101,8 +107,18 @@ class CallStates(Index, Protocol):
         """Writes that a call is being finalised, unless its state is known already."""
 
 
+class Ledgers(Protocol):
+    """The cloud's ledgers of pauses."""
+
+    def read(self, tenant: TenantId, call: CallId) -> Ledger:
+        """Reads a call's ledger, consistently; an unknown call has an empty one."""
+
+
 class Alarms(Protocol):
     """Tells the people on duty."""
+
+    def paused_audio_arrived(self, place: IngestKey, recording: RecordingId) -> None:
+        """Packets of a paused span had been uploaded; they are left out."""
 
     def recording_damaged(self, place: IngestKey, recording: RecordingId, damage: Sequence[str]) -> None:
         """A recording is kept as far as it verifies, and its upload is kept as it is."""
@@ -150,6 +166,8 @@ class FinalizeRecording:
         render: RenderAudio,
         custody: Callable[[TenantId], Custody],
         signer: Signer,
+        certifier: Signer,
+        ledgers: Ledgers,
         metadata: SealMetadata,
         tokens: MintTokens,
         index: CallStates,
@@ -170,6 +188,8 @@ class FinalizeRecording:
         self._render = render
         self._custody = custody
         self._signer = signer
+        self._certifier = certifier
+        self._ledgers = ledgers
         self._metadata = metadata
         self._tokens = tokens
         self._index = index
@@ -268,11 +288,30 @@ class FinalizeRecording:
         return {self._keys.ingest, profile.ingest_key_arn or self._keys.ingest}
 
     def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None) -> Finalized:
+        for _rendering in range(_MOST_RENDERINGS):
+            outcome = self._recorded(call.unread(), upload, agent_key, before)
+            if outcome is not None:
+                return outcome
+        raise Unavailable("pauses of the call come in faster than it can be rendered")
+
+    def _recorded(
+        self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None
+    ) -> Finalized | None:
+        """Records a call as its ledger stands; None if that changed meanwhile, and nothing was committed."""
         attempt = self._new_attempt(call, upload)
         self._commit.begin(attempt)
-        profile = self._directory.profile(upload.tenant)
-        ingest_keys = self._ingest_keys(profile)
-        rendering = self._render(call.manifest, call, self._open_call.blocks(call, agent_key, ingest_keys))
+        profile, manifest = self._directory.profile(upload.tenant), call.manifest
+        ledger = self._ledgers.read(upload.tenant, upload.call)
+        pauses = pause.union(
+            pause.declared(manifest.pauses),
+            pause_ledger.spans(ledger.commands, None),
+            answered_us=manifest.answered_at_us,
+            ended_us=manifest.ended_at_us,
+        )
+        blocks = self._open_call.blocks(call, agent_key, self._ingest_keys(profile), pauses)
+        rendering = self._render(manifest, call, blocks, pauses)
+        if self._has_changed(ledger, upload):
+            return None
         if call.damage and (winner := self._index.generation(upload.tenant, upload.call, upload.generation)):
             # What is missing was deleted by whoever committed meanwhile: no damage, and nothing to alarm about.
             return self._after(winner, call)
@@ -284,12 +323,19 @@ class FinalizeRecording:
         self._index.announce(upload.tenant, upload.call, sip_tokens)
         if call.damage:
             self._alarms.recording_damaged(call.place, attempt.recording, call.damage)
-        if self._commit.commit(self._prepared(call, attempt, profile, rendering, sip_tokens)):
+        if PAUSED_AUDIO_REMOVED in rendering.flags:
+            self._alarms.paused_audio_arrived(call.place, attempt.recording)
+        if self._commit.commit(self._prepared(call, attempt, profile, rendering, sip_tokens, ledger.version)):
             return Finalized.RECORDED
         claimed = self._index.generation(upload.tenant, upload.call, upload.generation)
-        if claimed is None:
-            raise Unavailable("the attempt was abandoned before it could commit")
-        return self._after(claimed, call)
+        if claimed is not None:
+            return self._after(claimed, call)
+        if self._has_changed(ledger, upload):
+            return None
+        raise Unavailable("the attempt was abandoned before it could commit")
+
+    def _has_changed(self, ledger: Ledger, upload: Upload) -> bool:
+        return self._ledgers.read(upload.tenant, upload.call).version != ledger.version
 
     def _after(self, winner: Generation, call: OpenedCall) -> Finalized:
         """What is left to do when another attempt at the same generation was first."""
@@ -318,6 +364,7 @@ class FinalizeRecording:
         profile: TenantProfile,
         rendering: Rendering,
         sip_tokens: Sequence[str],
+        ledger_version: int,
     ) -> Commit:
         """Seals and stores the object (step 4), and gathers what the transaction writes."""
         tenant, session = profile.tenant, call.session
@@ -363,6 +410,7 @@ class FinalizeRecording:
                 self._tokens.number(tenant, month, number) for number in describe_recording.numbers(session)
             ],
             sip_tokens=sip_tokens,
+            ledger_version=ledger_version,
             call_state=STATE_DAMAGED if call.damage else STATE_RECORDED,
             event=AuditEvent(
                 tenant=tenant,
@@ -388,6 +436,7 @@ class FinalizeRecording:
         now_ms: int,
     ) -> RecordingEntry:
         manifest, session = call.manifest, call.session
+        pauses, certificates = pause.joined(rendering.pauses)
         damage = {"damaged"} if call.damage else set()
         ended_at_ms = manifest.ended_at_us // 1000
         return RecordingEntry(
@@ -414,10 +463,22 @@ class FinalizeRecording:
             manifest_signature=self._signer.sign(signing.message(vault_manifest.KIND, sealed.manifest_payload)),
             signing_key_arn=self._signer.key_id,
             channels=describe_recording.channel_list(manifest, session, rendering),
-            gaps=describe_recording.gaps(rendering),
+            gaps=describe_recording.gaps(rendering, certificates),
             quality=describe_recording.quality(manifest, rendering),
             flags=describe_recording.flags(manifest.flags, session.flags, rendering.flags, damage),
             retention_until_ms=min(ended_at_ms, now_ms + CLOCK_AHEAD_MS) + profile.retention_days * DAY_MS,
+            certificates=tuple(
+                gap_certificate.of_pause(
+                    one,
+                    tenant=profile.tenant,
+                    recording=attempt.recording,
+                    call=attempt.upload.call,
+                    generation=attempt.upload.generation,
+                    agent_manifest_sha256=call.manifest_sha256,
+                    signed_at_ms=now_ms,
+                ).sealed_by(self._certifier)
+                for one in pauses
+            ),
         )
 
 

@@ -4,7 +4,8 @@
 2. Each opening record is signed by that key, is the one whose hash the manifest names, and names an ingest key of the
    tenant; its call key is unwrapped by KMS and bound to tenant and call.
 3. Each part has the digest that the manifest names, follows its predecessor in the chain, and is signed.
-4. Each record authenticates in its place of the call, and none is missing.
+4. Each record authenticates in its place of the call, and none is missing. One that was cut out since it was signed
+   shows itself by its hash; it must lie in a pause, else it is missing.
 
 What fails from step 2 on is damage: it is reported, the rest is kept. Damage never stops a call from being recorded,
 and always stops its upload from being deleted. Parts are fetched one at a time.
@@ -13,9 +14,9 @@ and always stops its upload from being deleted. Parts are fetched one at a time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,7 +26,8 @@ from dualtone.domain.call_files import EpochEntry, IngestKey, Manifest, OpeningF
 from dualtone.domain.call_session import CallSession, SessionMedia
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound
 from dualtone.domain.media_record import StreamBlock
-from dualtone.domain.part import PartHeader, RecordType, SealedRecord
+from dualtone.domain.part import PartHeader, RecordHead, RecordType, SealedRecord
+from dualtone.domain.pause import Pause
 
 LONGEST_CALL_US: Final = 48 * 3600 * 1_000_000
 EARLIEST_US: Final = 60 * 1_000_000
@@ -66,6 +68,7 @@ class OpenedCall:
         session: What the signalling said last.
         damage: What did not verify, in words without personal data.
         holes: Spans that are lost to damage.
+        removed: Spans of the records that were cut out because of a pause.
         lacking: Digests of parts that the manifest names and that are not there, hexadecimal.
         negotiated: How each stream was negotiated, change by change.
     """
@@ -77,8 +80,19 @@ class OpenedCall:
     session: CallSession = field(default_factory=CallSession)
     damage: list[str] = field(default_factory=list)
     holes: list[Gap] = field(default_factory=list)
+    removed: list[Gap] = field(default_factory=list)
     lacking: set[str] = field(default_factory=set)
     negotiated: dict[int, list[SessionMedia]] = field(default_factory=dict)
+
+    def unread(self) -> OpenedCall:
+        """The same call, to be read once more."""
+        return replace(
+            self,
+            damage=list(self.damage),
+            holes=list(self.holes),
+            removed=list(self.removed),
+            lacking=set(self.lacking),
+        )
 
     @property
     def parts(self) -> frozenset[str]:
@@ -118,7 +132,11 @@ class OpenCall:
         return OpenedCall(place, manifest, hashlib.sha256(data).hexdigest())
 
     def blocks(
-        self, call: OpenedCall, agent_key_der: bytes, ingest_keys: AbstractSet[str]
+        self,
+        call: OpenedCall,
+        agent_key_der: bytes,
+        ingest_keys: AbstractSet[str],
+        pauses: Sequence[Pause] = (),
     ) -> Iterator[list[StreamBlock]]:
         """Reads the parts of a call (steps 2 to 4).
 
@@ -126,6 +144,7 @@ class OpenCall:
             call: The call, whose session, damage and holes are filled in.
             agent_key_der: The agent's public key.
             ingest_keys: ARNs of the KMS keys to which this tenant's agents may wrap call keys.
+            pauses: Because of which records may have been cut out.
 
         Yields:
             The media of each part, empty where nothing verifies.
@@ -134,7 +153,7 @@ class OpenCall:
             PolicyViolation: If KMS refuses.
             Unavailable: If KMS or the bucket do not answer.
         """
-        reader = _PartReader(call)
+        reader = _PartReader(call, pauses)
         for epoch, aead in self._epochs(call, agent_key_der, ingest_keys).items():
             reader.keys[epoch] = aead
         previous = part.NO_PREVIOUS
@@ -193,8 +212,9 @@ class OpenCall:
 class _PartReader:
     """Follows the records of a call from part to part, and remembers where something is missing."""
 
-    def __init__(self, call: OpenedCall) -> None:
+    def __init__(self, call: OpenedCall, pauses: Sequence[Pause]) -> None:
         self._call = call
+        self._pauses = pauses
         self._expected: dict[int, int] = {}
         self._promised: dict[int, int] = {}
         self._latest_us = call.manifest.answered_at_us
@@ -265,7 +285,18 @@ class _PartReader:
             self._damaged(entry, f"lacks records before {sequence}")
             self._hole = True
         self._expected[entry.epoch] = sequence + 1
+        if record.head.type is RecordType.REMOVED:
+            self._removed(entry, record.head)
         return plaintext
+
+    def _removed(self, entry: PartEntry, head: RecordHead) -> None:
+        to_us = head.from_us + head.span_us
+        if any(pause.overlaps(head.from_us, to_us) for pause in self._pauses):
+            self._call.removed.append(Gap(head.from_us, to_us))
+            self._latest_us = max(self._latest_us, to_us)
+        else:
+            self._damaged(entry, f"lacks record {head.sequence}, which was cut out for no pause")
+            self._hole = True
 
     def _content(self, entry: PartEntry, record_type: RecordType, plaintext: bytes) -> list[StreamBlock]:
         try:

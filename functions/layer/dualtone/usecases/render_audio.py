@@ -1,7 +1,8 @@
 """Render a call's audio: from packets to the Ogg pages of a two-channel recording, in bounded windows.
 
 Packets are laid on the timeline, streams on channels, channels measured and handed to the encoder as they become
-complete. Only the encoded pages stay in memory: 12 MB an hour.
+complete. Only the encoded pages stay in memory: 12 MB an hour. What was declared silent is silenced here once more,
+before it is placed and before it is heard.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,9 @@ from dualtone.domain.audio.quality import Loudness
 from dualtone.domain.audio.reception import Reception
 from dualtone.domain.audio.timeline import Bounds, Timeline, Window
 from dualtone.domain.call_files import Manifest, StreamEntry
-from dualtone.domain.call_session import CallSession
 from dualtone.domain.media_record import StreamBlock
+from dualtone.domain.pause import Pause
+from dualtone.usecases.plan_silence import MS, GapOnTimeline, Holes, SilencePlan
 
 
 class Encoder(Protocol):
@@ -39,16 +41,6 @@ StartEncoder = Callable[[], AbstractContextManager[Encoder]]
 
 
 @dataclass(frozen=True, slots=True)
-class GapOnTimeline:
-    """A span on a stream that was left out or lost, milliseconds of the recording."""
-
-    stream: int
-    from_ms: int
-    to_ms: int
-    cause: str
-
-
-@dataclass(frozen=True, slots=True)
 class Rendering:
     """A recording's audio and what was measured on the way.
 
@@ -62,6 +54,7 @@ class Rendering:
         silence_ratio: Of each channel.
         one_sided: Of each channel.
         gaps: What is silent on purpose or by damage.
+        pauses: The pauses that it was rendered with, and how each became silent.
         flags: What a reader should know.
     """
 
@@ -74,34 +67,8 @@ class Rendering:
     silence_ratio: tuple[float, ...]
     one_sided: tuple[bool, ...]
     gaps: tuple[GapOnTimeline, ...]
+    pauses: tuple[Pause, ...]
     flags: frozenset[str]
-
-
-class Holes(Protocol):
-    """What the reading of a call finds out about it as it goes on; ``open_call.OpenedCall`` is one."""
-
-    @property
-    def session(self) -> CallSession:
-        """What the signalling said last."""
-
-    @property
-    def holes(self) -> Sequence[Hole]:
-        """Spans that are lost to damage."""
-
-
-class Hole(Protocol):
-    """A lost span, microseconds of Unix time."""
-
-    @property
-    def from_us(self) -> int:
-        """Where it begins."""
-
-    @property
-    def to_us(self) -> int:
-        """Where it ends."""
-
-
-MS: Final = CLOCK_HZ // 1000
 
 
 class RenderAudio:
@@ -111,7 +78,13 @@ class RenderAudio:
         """Takes what starts an encoder."""
         self._start_encoder = start_encoder
 
-    def __call__(self, manifest: Manifest, call: Holes, parts: Iterable[Iterable[StreamBlock]]) -> Rendering:
+    def __call__(
+        self,
+        manifest: Manifest,
+        call: Holes,
+        parts: Iterable[Iterable[StreamBlock]],
+        pauses: Sequence[Pause] = (),
+    ) -> Rendering:
         """Renders one call.
 
         The channels of the streams are decided when the first part was read, with the roles that are known by then.
@@ -120,6 +93,7 @@ class RenderAudio:
             manifest: The agent's manifest.
             call: What the reading of the parts finds out.
             parts: The media of each part in order; read once.
+            pauses: In which the whole call is silent, whatever was uploaded.
 
         Returns:
             The rendering.
@@ -129,14 +103,13 @@ class RenderAudio:
         """
         bounds = Bounds(manifest.answered_at_us, manifest.ended_at_us)
         streams = heard_streams(manifest)
-        declared = {
-            stream.stream: [bounds.span(gap.from_us, gap.to_us) for gap in manifest.gaps if gap.stream == stream.stream]
-            for stream in streams
-        }
+        plan = SilencePlan(manifest, streams, pauses)
+        declared = {stream.stream: [bounds.span(*span) for span in plan.declared(stream.stream)] for stream in streams}
         timeline = Timeline({stream.stream: PayloadTable(stream.formats) for stream in streams}, bounds, declared)
         loudness = Loudness(channels.CHANNELS)
         assigned: tuple[int, ...] | None = None
         header_pages, audio_pages = bytearray(), ogg.EqualPages()
+        position: int | None = None
         with self._start_encoder() as encoder:
 
             def keep(pages: Iterable[bytes]) -> None:
@@ -147,7 +120,11 @@ class RenderAudio:
                         audio_pages.append(page)
 
             def play(windows: Iterable[Window]) -> None:
+                nonlocal position
                 for window in windows:
+                    position = timeline.span[0] if position is None else position
+                    plan.silence.erase(window, position)
+                    position += window.shape[1]
                     stereo = channels.mix(window, assigned or ())
                     loudness.add(stereo)
                     keep(encoder.write(channels.interleave(stereo)))
@@ -155,13 +132,14 @@ class RenderAudio:
             for blocks in parts:
                 if assigned is None:
                     assigned = channels.assign([call.session.role(stream.label) for stream in streams])
-                play(timeline.add(blocks))
+                play(timeline.add(plan.losses.noting(plan.silence.keep(blocks))))
             assigned = assigned or channels.assign(["unknown"] * len(streams))
-            for hole in call.holes:
+            for hole in (*call.holes, *call.removed):
                 timeline.cover(*bounds.span(hole.from_us, hole.to_us))
             play(timeline.finish())
             keep(encoder.finish())
         first, last = timeline.span
+        silenced = plan.silenced(call.removed)
         return Rendering(
             header_pages=bytes(header_pages),
             pages=audio_pages,
@@ -171,8 +149,9 @@ class RenderAudio:
             reception=timeline.reception,
             silence_ratio=loudness.silence_ratio,
             one_sided=loudness.one_sided,
-            gaps=_gaps(manifest, call, bounds, streams, first),
-            flags=frozenset(timeline.flags | _shape(len(streams))),
+            gaps=plan.gaps(call, silenced, bounds, first),
+            pauses=silenced,
+            flags=frozenset(timeline.flags | _shape(len(streams)) | plan.flags),
         )
 
 
@@ -188,16 +167,3 @@ def _shape(heard: int) -> set[str]:
     if heard > channels.CHANNELS:
         return {"mixed_streams"}
     return {"single_stream"} if heard == 1 else set()
-
-
-def _gaps(
-    manifest: Manifest, call: Holes, bounds: Bounds, streams: Sequence[StreamEntry], first: int
-) -> tuple[GapOnTimeline, ...]:
-    heard = [stream.stream for stream in streams]
-    spans = [(gap.stream, gap.from_us, gap.to_us, gap.cause) for gap in manifest.gaps if gap.stream in heard]
-    spans += [(stream, hole.from_us, hole.to_us, "damaged") for hole in call.holes for stream in heard]
-    placed = []
-    for stream, from_us, to_us, cause in spans:
-        start, end = bounds.span(from_us, to_us)
-        placed.append(GapOnTimeline(stream, max(0, start - first) // MS, max(0, end - first) // MS, cause))
-    return tuple(sorted(placed, key=lambda gap: (gap.from_ms, gap.stream, gap.to_ms)))
