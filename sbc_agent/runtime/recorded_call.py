@@ -47,6 +47,7 @@ class RecordedCall:
         matches: The tokens that it can be found by.
         inherited: Those of them that an earlier run made of facts that this one may not know.
         kept: What the journal says of it; None if a later run would not find it.
+        is_known: Whether this run was told its facts.
         is_adopted: Whether an earlier run began it.
         is_abandoned: Whether, besides, this one cannot go on with it.
     """
@@ -60,5 +61,6 @@ class RecordedCall:
     matches: frozenset[str] = frozenset()
     inherited: frozenset[str] = frozenset()
     kept: LiveCall | None = None
+    is_known: bool = False
     is_adopted: bool = False
     is_abandoned: bool = False

@@ -115,9 +115,8 @@ class Recorder:
             if call.call is not None and not call.is_abandoned:
                 if call.is_adopted:
                     listener.on_adopted(call.call, call.inherited, call.began_at_us)
-                self._identify(call, "live", call.began_at_us)
-                if call.kept is not None:
-                    self._keep(call, dataclasses.replace(call.kept, matches=call.matches))
+                if call.is_known:
+                    self._identify(call, "live", call.began_at_us)
 
     def media_event(self, event: MediaEvent) -> None:
         """Takes an event of the media process."""
@@ -247,7 +246,7 @@ class Recorder:
         if isinstance(event, SessionUpdated):
             self._updated(call, event, at_us)
         elif isinstance(event, MessageRecorded):
-            if call.call is not None:
+            if call.call is not None and not call.is_abandoned:
                 self._media.signalling(call.call, at_us, event.direction, event.raw)
         else:
             self._ended(call, event, at_us, now)
@@ -265,7 +264,7 @@ class Recorder:
             self._media.streams(call.call, at_us, streams)
         call.streams = streams
         if event.facts != call.facts:
-            call.facts = event.facts
+            call.facts, call.is_known = event.facts, True
             self._identify(call, "live", at_us)
             self._media.session(call.call, event.facts)
 
@@ -273,6 +272,8 @@ class Recorder:
         """Tells the listener, and keeps what the call can be found by."""
         if self._listener is not None and call.call is not None:
             call.matches = call.inherited | frozenset(self._listener.on_call(call.call, call.facts, state, at_us))
+            if call.kept is not None and call.kept.matches != call.matches:
+                self._keep(call, dataclasses.replace(call.kept, matches=call.matches))
 
     def _ended(self, call: RecordedCall, event: SessionEnded, at_us: int, now: float) -> None:
         del self._calls[event.session]
@@ -284,6 +285,7 @@ class Recorder:
         self._pool.rest(call.ports, now)
         if call.is_abandoned:
             self._let_go(call.ports)
+            self._identify(call, "ended", at_us)
             return
         reason = _END_REASONS.get(event.reason, "error")
         self._log.info("call_ended", call=call.call, sip=self._log.reference(call.sip_call_id), reason=reason)

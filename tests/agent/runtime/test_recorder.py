@@ -12,6 +12,7 @@ from sbc_agent.protocol.events import SendMessage
 from sbc_agent.protocol.message import Request, Response, parse
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.uas import ServerSettings
+from sbc_agent.runtime.journal import Journal
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
 from sbc_agent.runtime.recorder import Recorder
@@ -24,14 +25,16 @@ HELD = TWO_STREAMS.replace("a=sendonly", "a=inactive", 1)
 class Agent:
     """Core and recorder over the media process in memory; time is set by the test."""
 
-    def __init__(self, ports: int = 20) -> None:
+    def __init__(self, ports: int = 20, journal: Journal | None = None) -> None:
         self.media = MemoryMedia(range(20000, 20000 + 2 * ports, 2))
         self.lines = io.StringIO()
         tokens = iter(f"{number:032x}" for number in range(1, 10**9))
         self.server = SipServer(ServerSettings(MEDIA_ADDRESS), lambda: next(tokens))
         draws = iter(range(10**9))
         log = Log(stream=self.lines, salt=b"salt")
-        self.recorder = Recorder(self.server, self.media, log, randomness=lambda n: next(draws).to_bytes(n, "big"))
+        self.recorder = Recorder(
+            self.server, self.media, log, journal=journal, randomness=lambda n: next(draws).to_bytes(n, "big")
+        )
         self.now = 1000.0
 
     def receive(self, data: bytes) -> list[Request | Response]:
@@ -42,9 +45,11 @@ class Agent:
         sent = []
         while (event := self.server.next_event()) is not None:
             if isinstance(event, SendMessage):
+                self.recorder.keep(self.now)
                 sent.append(parse(event.data))
             else:
                 self.recorder.handle(event, self.now)
+        self.recorder.keep(self.now)
         return sent
 
     def call(self, src: Src) -> Response:

@@ -1,0 +1,224 @@
+"""Calls over a restart: what the next run goes on with, what it tells, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualtone.domain.ids import CallId
+from sbc_agent.media.messages import Adopted, Alarm
+from sbc_agent.protocol import sdp
+from sbc_agent.protocol.message import Request, Response
+from sbc_agent.runtime import journal
+from sbc_agent.runtime.journal import Journal, Legacy
+from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
+from tests.agent.protocol.builders import METADATA, TWO_STREAMS, Src, only, status
+from tests.agent.runtime.test_recorder import HELD, Agent
+
+BOOT = "0f1e2d3c-0000-4000-8000-000000000001"
+OFFSET_US = 1_000_000_000_000
+
+
+class Listener:
+    """The control channel, as far as the recorder sees it: keeps what it hears, gives a token for each party."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.adopted: list[tuple[str, frozenset[str], int]] = []
+
+    def on_call(self, call: CallId, facts: Mapping[str, Any], state: str, at_us: int) -> Collection[str]:
+        assert at_us > OFFSET_US
+        self.heard.append((call, state))
+        return {person["aor"] for person in facts.get("participants", ())}
+
+    def on_adopted(self, call: CallId, matches: Collection[str], began_at_us: int) -> None:
+        self.adopted.append((call, frozenset(matches), began_at_us))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def run(directory: Path, *, ports: int = 20, now: float = 1000.0) -> tuple[Agent, Legacy]:
+    """One run of the agent: what an earlier one left is taken up."""
+    legacy = journal.inherit(directory, boot_id=BOOT, now=now)
+    agent = Agent(ports, Journal(directory, boot_id=BOOT, clock_offset_us=OFFSET_US))
+    agent.now = now
+    agent.recorder.inherit(legacy, now)
+    return agent, legacy
+
+
+def events(agent: Agent) -> list[str]:
+    return [json.loads(line)["event"] for line in agent.lines.getvalue().splitlines()]
+
+
+def test_a_call_goes_on(directory: Path) -> None:
+    """The next run adopts it with its ports and streams, answers its peer, and tells its end; then nothing is left."""
+    first, _ = run(directory)
+    src = Src()
+    first.call(src)
+    first.receive(src.invite(sdp=HELD))
+    first.receive(src.request("ACK"))
+    (call,) = first.media.calls
+    second, legacy = run(directory, now=1010.0)
+    assert legacy.clock_offset_us == OFFSET_US
+    told = second.recorded
+    assert (list(second.media.calls), told.adopted, second.media.has_recovered) == ([call], True, True)
+    assert told.began_us == OFFSET_US + 1_010_000_000
+    ((_, streams),) = told.streams
+    assert [(s.stream, s.label, s.port, s.active) for s in streams] == [(0, "1", 20000, False), (1, "2", 20002, True)]
+    assert streams == first.recorded.streams[-1][1]
+    assert [facts["sip_call_id"] for facts in told.sessions] == [src.call_id]
+    second.media.tell(Adopted(call=call, epoch=1))
+    assert (second.recorder.calls, second.recorder.adopted) == (1, 1)
+    resumed = only(second.receive(src.invite(sdp=TWO_STREAMS)))
+    assert isinstance(resumed, Response)
+    assert [media.port for media in sdp.parse(resumed.body).media] == [20000, 20002]
+    assert [stream.active for stream in told.streams[-1][1]] == [True, True]
+    second.receive(src.request("ACK"))
+    assert status(second.receive(src.request("BYE"))) == 200
+    assert told.ended is not None
+    assert told.ended[:2] == (OFFSET_US + 1_010_000_000, "bye")
+    third, legacy = run(directory, now=1011.0)
+    assert (legacy.live, third.media.calls) == ([], {})
+    assert events(second) == ["call_adopted", "call_ended"]
+
+
+def test_killed_before_the_answer_left(directory: Path) -> None:
+    """What a peer could not know of is not there; what it could, is: the journal is written before the 200 leaves."""
+    first, src = run(directory)[0], Src()
+    invite = src.invite()
+    first.receive(invite)
+    second, _ = run(directory)
+    again = only(second.receive(invite))
+    assert isinstance(again, Response)
+    assert again.status == 200
+    assert len(second.media.calls) == 1
+    assert second.recorded.adopted
+    assert second.recorded.sessions[-1]["participants"], "the copy tells the metadata again"
+
+
+def test_the_journal_is_written_before_an_answer_leaves(directory: Path) -> None:
+    """At every message that is sent, the directory holds what a later run must know to stand by it."""
+    agent, src = run(directory)[0], Src()
+    seen: list[int] = []
+    keep = agent.recorder.keep
+
+    def watched(now: float) -> None:
+        keep(now)
+        seen.append(len(list(directory.glob("*.live"))))
+
+    agent.recorder.keep = watched  # type: ignore[method-assign]
+    agent.call(src)
+    agent.receive(src.request("BYE"))
+    assert seen == [1, 1, 1, 0, 0]  # the 200, then idle; idle after the ACK; the 200 of the BYE, then idle
+
+
+def test_ports_of_live_calls_are_not_handed_out(directory: Path) -> None:
+    """New calls get other ports; a pool that is all in use refuses."""
+    first, src = run(directory, ports=4)[0], Src()
+    first.call(src)
+    second, _ = run(directory, ports=4, now=1001.0)
+    assert second.recorder.ports_in_use == 2
+    answer = second.call(Src(call_id="new"))
+    assert [media.port for media in sdp.parse(answer.body).media] == [20004, 20006]
+    assert second.call(Src(call_id="more")).status == 503
+    second.receive(src.request("BYE"))
+    second.media.free(20000, 20002)
+    second.now += QUARANTINE_SECONDS + 1
+    assert second.call(Src(call_id="later")).status == 200
+
+
+def test_ports_that_rest_go_on_resting(directory: Path) -> None:
+    """Their quarantine counts over the restart."""
+    first, src = run(directory, ports=2)[0], Src()
+    first.call(src)
+    first.receive(src.request("BYE"))
+    second, _ = run(directory, ports=2, now=1000.0 + QUARANTINE_SECONDS - 1)
+    assert second.call(Src(call_id="early")).status == 503
+    second.now += 2
+    assert second.call(Src(call_id="late")).status == 200
+
+
+def test_a_call_whose_ports_are_gone_is_given_up(directory: Path) -> None:
+    """The peer is told by BYE, so that it begins anew; the spool is closed by recovery, not by an end of ours."""
+    first, src = run(directory, ports=4)[0], Src()
+    first.call(Src(call_id="keeps 20000 and 20002"))
+    first.call(src)
+    first.receive(Src(call_id="keeps 20000 and 20002", to_tag=f"{2:032x}", cseq=1).request("BYE"))
+    second, _ = run(directory, ports=2)
+    bye = only(second.pump())
+    assert isinstance(bye, Request)
+    assert (bye.method, bye.header("call-id")) == ("BYE", src.call_id)
+    assert second.media.calls == {}
+    assert second.media.has_recovered
+    assert events(second) == ["adoption_failed"]
+    assert run(directory)[1].live == []
+
+
+def test_a_call_that_the_media_process_cannot_adopt_is_given_up(directory: Path) -> None:
+    """It alarms; the peer hears BYE; the ports rest and come back."""
+    first, src = run(directory, ports=2)[0], Src()
+    first.call(src)
+    second, _ = run(directory, ports=2)
+    (call,) = second.media.calls
+    second.media.tell(Alarm(kind="command", call="01K00000000000000000000000"))
+    second.media.tell(Alarm(kind="command", call=call))
+    assert [sent.method for sent in second.pump() if isinstance(sent, Request)] == ["BYE"]
+    assert second.recorded.ended is None
+    second.media.tell(Alarm(kind="command", call=call))
+    assert second.recorder.calls == 0
+    second.now += QUARANTINE_SECONDS + 60
+    assert second.call(Src(call_id="new")).status == 200
+
+
+def test_the_control_channel_hears_of_every_call(directory: Path) -> None:
+    """Tokens are in the journal; the next run is known by them until the peer tells its facts again."""
+    first, src = run(directory)[0], Src()
+    listener = Listener()
+    first.recorder.attach(listener)
+    first.call(src)
+    (call,) = first.media.calls
+    assert listener.heard == [(call, "live")]
+    parties = frozenset({"sip:alice@example.com", "sip:bob@example.com"})
+    second, legacy = run(directory)
+    assert [live.matches for live in legacy.live] == [parties]
+    listener = Listener()
+    second.recorder.attach(listener)
+    assert (listener.adopted, listener.heard) == ([(call, parties, OFFSET_US + 1_000_000_000)], [])
+    later = METADATA.replace("sip:bob@example.com", "sip:carol@example.com").encode()
+    second.receive(src.request("UPDATE", ("Content-Type", "application/rs-metadata"), body=later))
+    assert [live.matches for live in run(directory)[1].live] == [parties | {"sip:carol@example.com"}]
+    second.receive(src.request("BYE"))
+    assert listener.heard == [(call, "live"), (call, "ended")]
+
+
+def test_a_listener_that_comes_late_is_told_all(directory: Path) -> None:
+    """SIP is up before the control channel: calls of that moment get their tokens into the journal all the same."""
+    agent, src = run(directory)[0], Src()
+    agent.call(src)
+    agent.receive(Src(call_id="refused").invite(sdp=TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP")))
+    listener = Listener()
+    agent.recorder.attach(listener)
+    assert [state for _, state in listener.heard] == ["live"]
+    assert [len(live.matches) for live in run(directory)[1].live] == [2]
+
+
+def test_a_disk_that_refuses_costs_no_call(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is recorded, the failure is told once, and the journal is whole when the disk takes it again."""
+    agent, src = run(directory)[0], Src()
+
+    def refuse(*_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "keep", refuse)
+        assert agent.call(src).status == 200
+        assert events(agent).count("journal_failed") == 1
+    agent.receive(src.request("OPTIONS"))
+    assert len(run(directory)[1].live) == 1
