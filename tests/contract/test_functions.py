@@ -13,8 +13,16 @@ from tests.contract.policies import resources
 Json = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ["ApiFunction", "FinalizeRecordingFunction", "ReconcileRecordingsFunction", "SweepCallsFunction"]
+FUNCTIONS = [
+    "ApiFunction",
+    "CutPausedSpansFunction",
+    "FinalizeRecordingFunction",
+    "IngestAgentEventsFunction",
+    "ReconcileRecordingsFunction",
+    "SweepCallsFunction",
+]
 ENVIRONMENT = {
+    "AGENT_EVENTS_QUEUE_URL",
     "AGENT_ROLE_ARN",
     "AUDIT_TABLE",
     "CERTIFICATE_KEY",
@@ -120,20 +128,27 @@ def test_the_handler_is_where_the_template_says(template: Json, name: str) -> No
     assert f"def {attribute}(" in text or f"{attribute} = " in text or f"{attribute}: " in text
 
 
-def test_the_finaliser_takes_one_manifest_at_a_time_and_says_which_failed(translated: Json) -> None:
-    """SQS -> FinalizeRecordingFunction, batch of one, partial failures reported."""
-    (mapping,) = resources(translated, "AWS::Lambda::EventSourceMapping").values()
-    assert mapping["FunctionName"] == {"Ref": "FinalizeRecordingFunction"}
-    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["FinalizeQueue", "Arn"]}
-    assert mapping["BatchSize"] == 1
+@pytest.mark.parametrize(
+    ("queue", "name", "batch"),
+    [
+        pytest.param("FinalizeQueue", "FinalizeRecordingFunction", 1, id="one manifest at a time"),
+        pytest.param("CutQueue", "CutPausedSpansFunction", 1, id="one late pause at a time"),
+        pytest.param("AgentEventsQueue", "IngestAgentEventsFunction", 10, id="reports as they come"),
+    ],
+)
+def test_a_queue_feeds_a_function_that_says_which_messages_failed(
+    translated: Json, queue: str, name: str, batch: int
+) -> None:
+    """Partial failures are reported, nothing gathers first, and a message is hidden for as long as it may take."""
+    mappings = resources(translated, "AWS::Lambda::EventSourceMapping").values()
+    (mapping,) = [one for one in mappings if one["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}]
+    assert mapping["FunctionName"] == {"Ref": name}
+    assert mapping["BatchSize"] == batch
+    assert "MaximumBatchingWindowInSeconds" not in mapping
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-
-
-def test_the_queue_hides_a_message_for_as_long_as_the_finaliser_may_run(translated: Json) -> None:
-    """Lambda refuses a source whose visibility timeout is shorter than the function's timeout."""
-    queue = resources(translated, "AWS::SQS::Queue")["FinalizeQueue"]
-    function = resources(translated, "AWS::Lambda::Function")["FinalizeRecordingFunction"]
-    assert queue["VisibilityTimeout"] >= function["Timeout"]
+    # Lambda refuses a source whose visibility timeout is shorter than the function's timeout.
+    hidden_s = resources(translated, "AWS::SQS::Queue")[queue]["VisibilityTimeout"]
+    assert hidden_s >= resources(translated, "AWS::Lambda::Function")[name]["Timeout"]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +196,9 @@ def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated
         written.SWEEP_FAILED,
         written.CUT_FAILED,
         written.PAUSED_AUDIO_ARRIVED,
+        written.AGENT_EVENTS_FAILED,
+        written.AGENT_EVENT_REFUSED,
+        written.PAUSE_LEASE_EXPIRED,
     }
     alarms = resources(translated, "AWS::CloudWatch::Alarm").values()
     ours = [alarm for alarm in alarms if alarm["Namespace"] == written.NAMESPACE]
@@ -212,8 +230,15 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("Dualtone", "CallInterrupted", "dualtone", id="a call goes silent"),
         pytest.param("Dualtone", "SweepFailed", "dualtone", id="a call is not looked at"),
         pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "CutQueue", id="cuts waiting"),
+        pytest.param("AWS/SQS", "ApproximateNumberOfMessagesVisible", "AgentEventsDeadLetters", id="a report given up"),
+        pytest.param("AWS/SQS", "ApproximateAgeOfOldestMessage", "AgentEventsQueue", id="reports waiting"),
+        pytest.param("AWS/Lambda", "Errors", "IngestAgentEventsFunction", id="taking reports fails"),
+        pytest.param("Dualtone", "AgentEventsFailed", "dualtone", id="reports fail again and again"),
+        pytest.param("Dualtone", "AgentEventRefused", "dualtone", id="a report is forged or damaged"),
+        pytest.param("Dualtone", "PauseLeaseExpired", "dualtone", id="a pause runs out"),
         pytest.param("AWS/Lambda", "Errors", "FinalizeRecordingFunction", id="finaliser fails"),
         pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),
+        pytest.param("AWS/Lambda", "Errors", "CutPausedSpansFunction", id="the cut fails"),
         pytest.param("AWS/Lambda", "Errors", "ApiFunction", id="API fails"),
         pytest.param("AWS/ApiGateway", "5XXError", "dualtone-${Stage}", id="API answers with a server error"),
         pytest.param("Dualtone", "ApiFailed", "dualtone", id="a request fails"),

@@ -34,11 +34,12 @@ ADMINISTRATION = {
 }
 """What administration may hold at most: nothing here reads, makes or passes on what a key protects."""
 
-API, CUT, FINALISER, RECONCILER, VAULT_ACCESS = (
+API, CUT, EVENTS, FINALISER, RECONCILER, VAULT_ACCESS = (
     f'{{"Fn::GetAtt": ["{role}", "Arn"]}}'
     for role in (
         "ApiRole",
         "CutPausedSpansRole",
+        "IngestAgentEventsRole",
         "FinalizeRecordingRole",
         "ReconcileRecordingsRole",
         "VaultAccessRole",
@@ -66,12 +67,12 @@ KEYS: dict[str, tuple[str, str, dict[str, set[str]]]] = {
     "MetadataKey": (
         "SYMMETRIC_DEFAULT",
         "ENCRYPT_DECRYPT",
-        {"kms:Decrypt": {API, FINALISER}, "kms:GenerateDataKey": {FINALISER}},
+        {"kms:Decrypt": {API, FINALISER}, "kms:GenerateDataKey": {API, FINALISER}},
     ),
     "SigningKey": (
         "ECC_NIST_P256",
         "SIGN_VERIFY",
-        {"kms:GetPublicKey": {API}, "kms:Sign": {API, FINALISER, RECONCILER}},
+        {"kms:GetPublicKey": {API}, "kms:Sign": {API, EVENTS, FINALISER, RECONCILER}},
     ),
 }
 CUSTODIANS = [("CustodianAKey", "A"), ("CustodianBKey", "B")]
@@ -191,6 +192,8 @@ def test_one_account_mode_says_that_it_is_for_development(template: Json) -> Non
         ("CertificateKey", "FunctionsSignDigests", "StringEquals", "kms:MessageType", "DIGEST"),
         ("HmacKey", "FinaliserAndApiMakeTokens", "StringEquals", "kms:MacAlgorithm", "HMAC_SHA_256"),
         ("MetadataKey", "FinaliserAndApiUnwrapThem", "StringEquals", "kms:EncryptionContext:purpose", "metadata"),
+        ("MetadataKey", "ApiMakesAndOpensWebhookSecrets", "StringEquals", "kms:EncryptionContext:purpose", "webhook"),
+        ("MetadataKey", "ApiMakesAndOpensWebhookSecrets", "Null", "kms:EncryptionContext:tenant", "false"),
         ("MetadataKey", "FinaliserMakesMonthlyKeys", "Null", "kms:EncryptionContext:tenant", "false"),
     ],
 )

@@ -53,7 +53,10 @@ def test_no_permission_is_a_wildcard(template: Json) -> None:
         pytest.param("AgentRole", "s3:GetObject", id="an agent reads nothing back"),
         pytest.param("AgentRole", "s3:ListBucket", id="an agent lists nothing"),
         pytest.param("AgentRole", "s3:DeleteObject", id="an agent deletes nothing"),
-        pytest.param("AgentRole", "sqs:SendMessage", id="an agent sends no commands"),
+        pytest.param("AgentRole", "sqs:SetQueueAttributes", id="an agent changes no queue"),
+        pytest.param("IngestAgentEventsRole", "s3:GetObject", id="what takes reports reads no upload"),
+        pytest.param("IngestAgentEventsRole", "dynamodb:DeleteItem", id="what takes reports deletes no item"),
+        pytest.param("IngestAgentEventsRole", "dynamodb:Scan", id="what takes reports scans nothing"),
     ],
 )
 def test_a_role_may_not(template: Json, role: str, action: str) -> None:
@@ -95,6 +98,30 @@ def test_an_agent_stays_below_its_own_prefix(template: Json, action: str, ending
     assert place["Fn::Sub"].endswith(ending)
 
 
+def test_an_agent_reports_and_commands_nobody(template: Json) -> None:
+    """Of all queues it may send to the one that the cloud reads."""
+    assert _grants(template, "AgentRole")["sqs:SendMessage"] == [{"Fn::GetAtt": ["AgentEventsQueue", "Arn"]}]
+
+
+@pytest.mark.parametrize(
+    ("role", "partitions"),
+    [
+        ("ApiRole", ["*#call#*", "*#match#*", "*#webhook#*"]),
+        ("IngestAgentEventsRole", ["*#call#*", "*#match#*", "*#agents"]),
+    ],
+)
+def test_what_commands_calls_writes_no_recording(template: Json, role: str, partitions: list[str]) -> None:
+    """In the index, its writes reach calls and what finds them."""
+    (policy,) = template["Resources"][role]["Properties"]["Policies"]
+    index = {"Fn::GetAtt": ["IndexTable", "Arn"]}
+    granting = [
+        one
+        for one in statements(policy["PolicyDocument"], "Allow")
+        if index in listed(one["Resource"]) and {"dynamodb:PutItem", "dynamodb:UpdateItem"} & set(actions(one))
+    ]
+    assert [one["Condition"] for one in granting] == [{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": partitions}}]
+
+
 @pytest.mark.parametrize(
     ("role", "by", "tags"),
     [
@@ -120,7 +147,15 @@ def test_a_role_is_assumed_with_its_tags_or_not_at_all(
 
 
 @pytest.mark.parametrize(
-    "role", ["ApiRole", "CutPausedSpansRole", "FinalizeRecordingRole", "ReconcileRecordingsRole", "SweepCallsRole"]
+    "role",
+    [
+        "ApiRole",
+        "CutPausedSpansRole",
+        "FinalizeRecordingRole",
+        "ReconcileRecordingsRole",
+        "SweepCallsRole",
+        "IngestAgentEventsRole",
+    ],
 )
 def test_a_functions_role_is_for_lambda_alone(template: Json, role: str) -> None:
     """Nobody else becomes it."""

@@ -48,6 +48,7 @@ def _refused(folder: str) -> list[str]:
     ("folder", "module"),
     [
         ("functions/finalize_recording", "handler"),
+        ("functions/cut_paused_spans", "handler"),
         ("functions/reconcile_recordings", "handler"),
         ("frontend_api", "app"),
     ],

@@ -19,7 +19,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_BYTES = 250_000_000  # AWS: 250 MB for a function and its layers, unpacked; taken as the smaller of both readings
 LAYER = "functions/layer"
-FOLDERS = [LAYER, "functions/finalize_recording", "functions/reconcile_recordings", "frontend_api"]
+FOLDERS = [
+    LAYER,
+    "functions/cut_paused_spans",
+    "functions/finalize_recording",
+    "functions/reconcile_recordings",
+    "frontend_api",
+]
 CHALICE_RUNTIME = ["chalice/__init__.py", "chalice/app.py"]
 
 Pins = dict[str, str]

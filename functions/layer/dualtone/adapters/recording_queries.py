@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dualtone.adapters import recorded_pauses
 from dualtone.adapters.table import Table
 from dualtone.domain.direction import Direction
 from dualtone.domain.errors import NotFound
 from dualtone.domain.ids import AgentId, CallId, RecordingId, TenantId
 from dualtone.domain.period import Period
-from dualtone.domain.recording_entry import CallState, Channel, ChannelQuality, Gap, RecordingEntry
+from dualtone.domain.recording_entry import CallState, Channel, ChannelQuality, RecordingEntry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,7 +26,7 @@ class RecordingQueries:
         self._table = Table(dynamodb, table)
 
     def recording(self, tenant: TenantId, recording: RecordingId) -> tuple[RecordingEntry, dict[str, Any]]:
-        """Reads a recording and its sealed metadata (empty if it has none) in one query.
+        """Reads a recording, its certificates and its sealed metadata (empty if it has none) in one query.
 
         Raises:
             NotFound: If this tenant has no such recording, whoever else may have it.
@@ -32,7 +34,9 @@ class RecordingQueries:
         items = {item["sk"]: item for item in self._table.partition(_pk(tenant, recording))}
         if "rec" not in items:
             raise NotFound("no such recording")
-        return _entry(items["rec"]), items.get("meta", {})
+        entry = _entry(items["rec"])
+        signed = items.get(recorded_pauses.certificates_sk(entry.generation))
+        return replace(entry, certificates=recorded_pauses.certificates(signed)), items.get("meta", {})
 
     def started_in(
         self, tenant: TenantId, month: str, period: Period, *, before: str | None, limit: int
@@ -97,6 +101,11 @@ class RecordingQueries:
         rows = self._table.partition(f"{tenant}#sip#{token}")
         return [CallState(CallId(row["sk"]), row["state"], row.get("recording_id")) for row in rows]
 
+    def recording_of(self, tenant: TenantId, call: CallId) -> RecordingId | None:
+        """Reads the recording that a call became; None as long as there is none."""
+        rows = self._table.partition(f"{tenant}#call#{call}", "gen#")
+        return RecordingId(rows[-1]["recording_id"]) if rows else None
+
 
 def _pk(tenant: TenantId, recording: RecordingId) -> str:
     return f"{tenant}#rec#{recording}"
@@ -132,7 +141,7 @@ def _entry(item: dict[str, Any]) -> RecordingEntry:
         manifest_signature=item["manifest_signature"],
         signing_key_arn=item["signing_key_arn"],
         channels=tuple(map(_channel, item["channels"])),
-        gaps=tuple(Gap(gap["channel"], gap["from_ms"], gap["to_ms"], gap["cause"]) for gap in item["gaps"]),
+        gaps=tuple(map(recorded_pauses.gap, item["gaps"])),
         quality=tuple(map(_quality, item["quality"])),
         flags=tuple(item["flags"]),
         retention_until_ms=item["retention_until_ms"],
