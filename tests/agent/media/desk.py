@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from tests.agent.media.feed import PEER, Arrival, received
 from tests.agent.media.packets import packet, speech
 from tests.agent.media.sealed_call import AGENT, CALL, KEY_ARN, TENANT, OpenedCall, agent_key, ingest_key, open_call
 
+_E = TypeVar("_E")
 START_US = 1_700_000_000_000_000
 PCMA = FormatSpec(payload_type=8, codec="PCMA", clock_hz=8_000)
 EVENTS = FormatSpec(payload_type=101, codec="telephone-event", clock_hz=8_000)
@@ -77,14 +79,24 @@ class Desk:
     ``run`` is the only thing that makes time pass.
     """
 
-    def __init__(self, directory: Path, *, hold_back_ms: int = 5_000, part_s: int = 60, ports: int = 8) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        hold_back_ms: int = 5_000,
+        part_s: int = 60,
+        ports: int = 8,
+        now_us: int = START_US,
+        openings: int = 0,
+    ) -> None:
         self.spool_dir = directory / "spool"
-        self.now_us = START_US
+        self.now_us = now_us
         self.ports = Ports(ports)
         self.events: list[Event] = []
         self.failures: list[BaseException] = []
         self.disk = Disk(self.failures.append)
-        self._openings = 0
+        self._openings = openings
+        self._number = 0
         sockets: dict[int, RtpSocket] = dict(self.ports.by_port)  # type: ignore[arg-type]
         self.engine = Engine(
             EngineSettings(TENANT, AGENT, "0.1.0", self.spool_dir, hold_back_ms * 1_000, TICK_US, part_s * 1_000_000),
@@ -135,6 +147,76 @@ class Desk:
     def end(self, *, at_us: int | None = None) -> None:
         at_us = self.now_us if at_us is None else at_us
         self.tell(messages.End(call=CALL, at_us=at_us, reason="bye"))
+
+    def pause(
+        self,
+        from_us: int,
+        cause: messages.Cause = "payment",
+        *,
+        call: str = CALL,
+        until_us: int | None = None,
+        lease_us: int = 0,
+        on_expiry: messages.OnExpiry = "silent",
+        number: int | None = None,
+        origin: messages.Origin = "cloud",
+    ) -> messages.PauseApplied | None:
+        """Sends a pause; returns the answer if it came at once."""
+        command = messages.Pause(
+            call=call,
+            at_us=self.now_us,
+            from_us=from_us,
+            cause=cause,
+            origin=origin,
+            number=self.next_number() if number is None else number,
+            command=self.command(),
+            by="someone",
+            effective_at_us=from_us + 250_000,
+            until_us=until_us,
+            lease_us=lease_us,
+            on_expiry=on_expiry,
+        )
+        return self._answered(command)
+
+    def resume(
+        self,
+        cause: messages.Cause = "payment",
+        *,
+        call: str = CALL,
+        number: int | None = None,
+        origin: messages.Origin = "cloud",
+    ) -> messages.PauseApplied | None:
+        """Sends a resume; returns the answer if it came at once."""
+        command = messages.Resume(
+            call=call,
+            at_us=self.now_us,
+            cause=cause,
+            origin=origin,
+            number=self.next_number() if number is None else number,
+            command=self.command(),
+            by="another",
+        )
+        return self._answered(command)
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def command(self) -> str:
+        """The id of the command that was numbered last."""
+        return f"{CALL[:-4]}{self._number:04d}"
+
+    def adopt(self, *active: bool) -> None:
+        self.tell(messages.Adopt(call=CALL, at_us=self.now_us, streams=self.streams(*active or (True, True))))
+
+    def of(self, kind: type[_E]) -> list[_E]:
+        """The events of a kind so far."""
+        self.events += self.engine.events()
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def _answered(self, command: messages.Command) -> messages.PauseApplied | None:
+        before = len(self.of(messages.PauseApplied))
+        self.tell(command)
+        return next(iter(self.of(messages.PauseApplied)[before:]), None)
 
     def arrive(self, stream: int, data: bytes, *, at_us: int | None = None, source: int = PEER) -> None:
         """A datagram reaches a socket."""

@@ -14,7 +14,7 @@ from dualtone.domain import canonical, media_record, part
 from dualtone.domain.call_files import Manifest, Opening, OpeningFile, unbound_call_key, verified_manifest
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.domain.media_record import StreamBlock
-from dualtone.domain.part import NO_PREVIOUS, Part, RecordType
+from dualtone.domain.part import NO_PREVIOUS, Part, RecordHead, RecordType
 
 TENANT = TenantId("acme")
 AGENT = AgentId("agt_01HZX3Q8W0ABCDEFGHJKMNPQRS")
@@ -53,6 +53,8 @@ class OpenedCall:
     manifest: Manifest
     parts: list[Part]
     records: list[tuple[RecordType, int, bytes]]
+    openings: list[Opening]
+    removed: list[RecordHead]
 
     @property
     def blocks(self) -> list[StreamBlock]:
@@ -86,30 +88,44 @@ class OpenedCall:
 
 
 def open_call(directory: Path, *, complete: bool = True) -> OpenedCall:
-    """Opens a call as the cloud does: signatures, chain, hashes, then the records, none missing if ``complete``."""
+    """Opens a call as the cloud does: signatures, chain, digests, then the records, none missing if ``complete``.
+
+    Removed records are left out; of each key epoch the records are counted anew.
+    """
     agent_der = public_der(agent_key())
     manifest = verified_manifest((directory / "manifest.json").read_bytes(), agent_der)
-    opening_file = OpeningFile.decode((directory / "opening-00.json").read_bytes())
-    opening = opening_file.verified(agent_der)
-    assert _sha256((directory / "opening-00.json").read_bytes()) == manifest.epochs[0].opening_sha256
-    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
-    call_key = unbound_call_key(TENANT, CallId(manifest.call), ingest_key().decrypt(opening_file.wrapped_key, oaep))
-    aead = AESGCM(call_key)
-    parts, records, previous, sequence = [], [], NO_PREVIOUS, 0
+    openings, keys = [], {}
+    for epoch in manifest.epochs:
+        data = (directory / f"opening-{epoch.epoch:02d}.json").read_bytes()
+        assert _sha256(data) == epoch.opening_sha256
+        openings.append(OpeningFile.decode(data).verified(agent_der))
+        keys[epoch.epoch] = AESGCM(_call_key(OpeningFile.decode(data).wrapped_key, CallId(manifest.call)))
+    assert [opening.epoch for opening in openings] == list(range(len(openings)))
+    parts, records, removed, previous, counts = [], [], [], NO_PREVIOUS, dict.fromkeys(keys, 0)
     for entry in manifest.parts:
         data = (directory / f"part-{entry.epoch:02d}-{entry.index:06d}.dtp").read_bytes()
         found = part.read(data)
-        assert (found.digest.hex(), len(data)) == (entry.digest, entry.size_bytes)
+        assert found.digest.hex() == entry.digest
         found.verify(agent_der)
         assert (found.header.previous, len(found.records)) == (previous, entry.records)
         previous = entry.digest
         for record in found.records:
-            head = record.head
-            assert head.sequence == sequence if complete else head.sequence >= sequence
-            sequence = head.sequence + 1
-            records.append((head.type, head.stream_set, part.unseal(aead, found.header, record)))
+            head, count = record.head, counts[entry.epoch]
+            assert head.sequence == count if complete else head.sequence >= count
+            counts[entry.epoch] = head.sequence + 1
+            if head.type is RecordType.REMOVED:
+                removed.append(head)
+            else:
+                records.append((head.type, head.stream_set, part.unseal(keys[entry.epoch], found.header, record)))
+        if not any(record.head.type is RecordType.REMOVED for record in found.records):
+            assert len(data) == entry.size_bytes
         parts.append(found)
-    return OpenedCall(opening, manifest, parts, records)
+    return OpenedCall(openings[0], manifest, parts, records, openings, removed)
+
+
+def _call_key(wrapped: bytes, call: CallId) -> bytes:
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+    return unbound_call_key(TENANT, call, ingest_key().decrypt(wrapped, oaep))
 
 
 def _sha256(data: bytes) -> str:
