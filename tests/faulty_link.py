@@ -89,7 +89,7 @@ class FaultyLink:
         plan: What becomes of a request; asked once for each, in the order of their coming.
 
     Attributes:
-        down: While set, every connection is broken at once.
+        down: While set, every connection is broken as soon as it is made.
         faults: How often each kind of fault happened; ``down`` too.
         answers: How often the server answered what to which method and path.
     """
@@ -102,10 +102,8 @@ class FaultyLink:
         self._upstream = port
         self._lock = threading.Lock()
         self._never = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * _PIECE)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port = 0
+        self.open()
 
     @property
     def url(self) -> str:
@@ -116,17 +114,24 @@ class FaultyLink:
         """How often the server said that it stored an object."""
         return self.answers["PUT", path, 200]
 
+    def open(self) -> None:
+        """Lets clients in, again at the same port."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * _PIECE)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
     def close(self) -> None:
-        """Lets nobody in any more; whoever is held up goes."""
+        """Lets nobody in any more: connections are refused. Whoever is stalled goes."""
         self._never.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()

@@ -1,15 +1,25 @@
 """The link to the cloud, as all uploads share it: up, or down for a while, or refused. Pure but for the random source.
 
+How long it is left alone after failures in a row grows to a limit, which depends on what failed last: a connection that
+broke shows that there is a network, so the next is tried soon; nobody is burdened by a connection that cannot be made;
+whoever answers no, or later, is left alone for longest.
+
 Not thread-safe by itself; the uplink uses it under its lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ConnectionClosedError
 
 from dualtone.domain.errors import DualtoneError, PolicyViolation
-from sbc_agent.runtime.backoff import Backoff
+from sbc_agent.runtime.backoff import CEILING_S, Backoff
 from sbc_agent.runtime.ingest_bucket import reason
+
+BROKEN_CEILING_S: Final = 5.0
+NO_ANSWER_CEILING_S: Final = 30.0
 
 
 class Link:
@@ -58,6 +68,7 @@ class Link:
             return None
         self.refused = isinstance(error, PolicyViolation)
         self.reason = reason(error)
+        self._backoff.ceiling_s = _ceiling_s(error)
         return self._backoff.fail(now)
 
     def succeeded(self) -> bool:
@@ -70,3 +81,10 @@ class Link:
     def retry_s(self, now: float) -> float:
         """Seconds until the next attempt, 0 when it is up."""
         return round(max(0.0, self._backoff.not_before - now), 1) if self.failures else 0.0
+
+
+def _ceiling_s(error: DualtoneError) -> float:
+    cause = error.__cause__
+    if isinstance(cause, ConnectionClosedError):
+        return BROKEN_CEILING_S
+    return NO_ANSWER_CEILING_S if isinstance(cause, BotoCoreError) else CEILING_S
