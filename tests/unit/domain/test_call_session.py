@@ -91,3 +91,68 @@ def test_the_streams_as_negotiated() -> None:
     }
     found = call_session.parse(canonical.encode(told)).media
     assert found == (SessionMedia(0, "1", ((8, "PCMA", 8000, 1),)), SessionMedia(1, "", ()))
+
+
+def test_what_runs_of_an_agent_were_told_is_one_call() -> None:
+    """A later run knows the Call-ID at first, then what changed: nothing that was told before is lost."""
+    first = parse(session(labels=("10", "20")) | {"user_agent": "SBC", "groups": ["g"], "flags": ["odd"]})
+    blank = parse({"sip_call_id": SIP_CALL_ID, "flags": ["odd"]})
+    assert call_session.merged([first, blank]) == first
+    corrected = parse(
+        {
+            "sip_call_id": SIP_CALL_ID,
+            "flags": ["odd", "late"],
+            "sessions": [{"session_id": "session-2", "sip_session_id": "cs-2@pbx.invalid"}],
+            "groups": ["g", "h"],
+            "participants": [
+                {"participant_id": first.participants[1].participant_id, "aor": "sip:carol@pbx.invalid", "name": ""},
+                {"participant_id": "third", "aor": "sip:dave@pbx.invalid"},
+            ],
+            "streams": [{"label": "20", "stream_id": None, "participant_id": None}, {"label": "30"}],
+            "extensions": {"ucid": "7"},
+            "media": [{"stream": 0, "label": "10", "formats": []}],
+        }
+    )
+    told = call_session.merged([first, blank, corrected])
+    assert told.user_agent == "SBC"
+    assert told.flags == ("odd", "late")
+    assert told.session_ids == ("session-1", "session-2")
+    assert told.sip_session_ids == ("cs-1@pbx.invalid", "cs-2@pbx.invalid")
+    assert told.groups == ("g", "h")
+    assert [party.aor for party in told.participants] == [
+        f"sip:{CALLER}@pbx.invalid",
+        "sip:carol@pbx.invalid",
+        "sip:dave@pbx.invalid",
+    ]
+    assert told.participants[1].name == first.participants[1].name
+    assert [told.role(label) for label in ("10", "20", "30")] == ["caller", "callee", "unknown"]
+    assert told.extensions == first.extensions | {"ucid": "7"}
+    assert told.media == (SessionMedia(0, "10", ()),)
+
+
+def test_parties_without_an_id_are_told_apart_by_their_address() -> None:
+    """SBCs leave ids out: two such parties are not one."""
+    parties = [{"aor": "sip:a@pbx.invalid"}, {"aor": "sip:b@pbx.invalid"}]
+    told = parse({"participants": parties})
+    assert call_session.merged([told, told]).participants == told.participants
+
+
+_STREAM = st.fixed_dictionaries({}, optional={"label": st.sampled_from(["1", "2", ""]), "participant_id": st.just("A")})
+_PARTY = st.fixed_dictionaries({}, optional={"participant_id": st.sampled_from(["A", "B"]), "aor": st.just("sip:a@h")})
+_RECORD = st.fixed_dictionaries(
+    {},
+    optional={
+        "groups": st.lists(st.text(max_size=2)),
+        "streams": st.lists(_STREAM, max_size=3),
+        "participants": st.lists(_PARTY, max_size=3),
+    },
+)
+
+
+@given(st.lists(_RECORD, min_size=1, max_size=4))
+def test_one_record_is_itself_and_a_word_twice_is_one_word(records: list[dict[str, Any]]) -> None:
+    """A call without a restart is as it was told; the last word again changes nothing."""
+    told = [parse(record) for record in records]
+    assert call_session.merged(told[:1]) == told[0]
+    twice = call_session.merged([*told, told[-1]])
+    assert call_session.merged([*told, told[-1], told[-1]]) == twice

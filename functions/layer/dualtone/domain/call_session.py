@@ -1,5 +1,8 @@
 """What the signalling said of a call: the plaintext of a SESSION record, in which the last one wins. Pure.
 
+An agent that was restarted knows of a call what was told since: the last records of its key epochs, one a run, are
+``merged`` in their order.
+
 The agent writes it from SIP and rs-metadata (RFC 7865), which are a claim of the SBC. Reading is lenient: an unknown
 member is left alone, a missing one is empty, and only what is no JSON object at all is malformed. It holds personal
 data and is kept only sealed.
@@ -7,9 +10,9 @@ data and is kept only sealed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from dualtone.domain import canonical
 from dualtone.domain.errors import MalformedInput
@@ -18,6 +21,8 @@ from dualtone.domain.recording_entry import Role
 _ROLES: Final = ("caller", "callee", "unknown")
 _MOST: Final = 64
 _MOST_STREAM: Final = 0xFFFF
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,16 @@ class Participant:
     name: str | None = field(repr=False)
     role: Role
     extensions: dict[str, Any] = field(repr=False)
+
+    def corrects(self, before: Participant) -> Participant:
+        """This word on a party that was known before, blanks filled from that."""
+        return Participant(
+            self.participant_id,
+            self.aor or before.aor,
+            self.name or before.name,
+            before.role if self.role == "unknown" else self.role,
+            before.extensions | self.extensions,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,15 @@ class CallSession:
         """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
         return next((stream for stream in self.streams if label and stream.label == label), None)
 
+    def tied(self, later: SessionStream) -> SessionStream:
+        """A later word on a stream; who sends it stays known."""
+        before = self.stream(later.label)
+        if before is None:
+            return later
+        return SessionStream(
+            later.label, later.stream_id or before.stream_id, later.participant_id or before.participant_id
+        )
+
     def sender(self, label: str) -> int | None:
         """Place among the participants of the one who sends the stream with a label; None if nobody says so."""
         stream = self.stream(label)
@@ -136,6 +160,51 @@ def from_facts(value: Mapping[str, Any]) -> CallSession:
         extensions=_object(value.get("extensions")),
         media=tuple(media for item in _objects(value.get("media")) if (media := _media(item)) is not None),
     )
+
+
+def merged(sessions: Iterable[CallSession]) -> CallSession:
+    """What several runs of an agent were told of one call.
+
+    Args:
+        sessions: The last record of each run, in their order; at least one.
+
+    Returns:
+        By the later word where there is one: single values that are not empty; parties, streams and vendor data by
+        their ids, blanks filled from before; ids and groups together. Flags are the last run's, which had those before.
+    """
+    first, *others = sessions
+    result = first
+    for later in others:
+        result = CallSession(
+            sip_call_id=later.sip_call_id or result.sip_call_id,
+            user_agent=later.user_agent or result.user_agent,
+            flags=later.flags,
+            session_ids=_together(result.session_ids, later.session_ids),
+            sip_session_ids=_together(result.sip_session_ids, later.sip_session_ids),
+            groups=_together(result.groups, later.groups),
+            participants=_corrected(result.participants, later.participants),
+            streams=_by(lambda stream: stream.label or stream, result.streams, map(result.tied, later.streams)),
+            extensions=result.extensions | later.extensions,
+            media=_by(lambda media: media.stream, result.media, later.media),
+        )
+    return result
+
+
+def _corrected(known: tuple[Participant, ...], later: tuple[Participant, ...]) -> tuple[Participant, ...]:
+    """Parties by the later word. One without an id is the same only if its address is."""
+    parties = {party.participant_id or f"aor {party.aor}": party for party in known}
+    for key, party in ((party.participant_id or f"aor {party.aor}", party) for party in later):
+        before = parties.get(key)
+        parties[key] = party if before is None else party.corrects(before)
+    return tuple(parties.values())[-_MOST:]
+
+
+def _together(known: tuple[str, ...], later: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*known, *later]))[-_MOST:]
+
+
+def _by(key: Callable[[_T], object], known: Iterable[_T], later: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple({key(item): item for item in [*known, *later]}.values())[-_MOST:]
 
 
 def _media(value: Mapping[str, Any]) -> SessionMedia | None:

@@ -215,6 +215,7 @@ class _PartReader:
     def __init__(self, call: OpenedCall, pauses: Sequence[Pause]) -> None:
         self._call = call
         self._pauses = pauses
+        self._told: dict[int, CallSession] = {}  # the last word of each epoch, in their order
         self._expected: dict[int, int] = {}
         self._promised: dict[int, int] = {}
         self._latest_us = call.manifest.answered_at_us
@@ -301,8 +302,9 @@ class _PartReader:
     def _content(self, entry: PartEntry, record_type: RecordType, plaintext: bytes) -> list[StreamBlock]:
         try:
             if record_type is RecordType.SESSION:
-                self._call.session = call_session.parse(plaintext)
-                for media in self._call.session.media:
+                told = self._told[entry.epoch] = call_session.parse(plaintext)
+                self._call.session = call_session.merged(self._told.values())
+                for media in told.media:
                     self._call.negotiated.setdefault(media.stream, []).append(media)
             elif record_type is RecordType.MEDIA:
                 return self._media(media_record.decode(plaintext))
