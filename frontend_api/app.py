@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import base64
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
-from chalicelib import answers, openapi, requests
+from chalicelib import answers, call_answers, call_routes, openapi, payment_routes, requests
 from chalicelib.api import Api
 from chalicelib.edge import Surroundings
 from chalicelib.operation import Access, Answer, Call, Operation, Source
 from dualtone import __version__
 from dualtone.adapters import api_wiring, clock, observability, wiring
+from dualtone.domain import standard_webhooks
 from dualtone.domain.audit_event import Outcome
 from dualtone.domain.errors import MalformedInput, NotFound
-from dualtone.domain.ids import RecordingId, parse_recording_id
+from dualtone.domain.ids import RecordingId, TenantId, parse_recording_id
 from dualtone.domain.problem import ProblemType
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases.play_recording import Release
@@ -30,6 +31,9 @@ app = Api(
     "dualtone",
     Surroundings(
         principal_of=lambda token, now_s: api_wiring.authenticate().principal_of(token, now_s),
+        endpoint_of=lambda request, facts: api_wiring.take_payment_report().sender(
+            request.path.get("endpoint_id", ""), request.headers, request.body, facts
+        ),
         record=lambda event: wiring.audit_outbox().write(event),
         failed=lambda error, facts: observability.failed(observability.API_FAILED, error, **facts),
         now_ms=clock.now_ms,
@@ -50,7 +54,7 @@ app = Api(
 )
 def health(_call: Call) -> Answer:
     """Touches no store: it tells a load balancer about this function and about nothing behind it."""
-    return Answer(answers.Health(version=__version__))
+    return Answer(answers.Health(version=__version__, now_ms=clock.now_ms()))
 
 
 @app.operation(
@@ -204,24 +208,25 @@ def read_evidence(call: Call) -> Answer:
     )
 
 
+app.include(call_routes.routes)
+app.include(payment_routes.routes)
+
+
 @app.operation(
     Operation(
         method="GET",
-        path="/v1/calls",
-        name="find_call",
-        summary="Follow a call by its SIP Call-ID: its state, and its recording once there is one",
-        verb=Verb.FIND_CALL,
-        parameters=requests.CallQuery,
-        answer=answers.Call,
-        problems=(ProblemType.NOT_FOUND,),
+        path="/v1/agents",
+        name="list_agents",
+        summary="List agents, and how they were when they last said so",
+        verb=Verb.LIST_AGENTS,
+        answer=call_answers.Agents,
     )
 )
-def find_call(call: Call) -> Answer:
-    """The latest call with that Call-ID; none before its manifest has arrived."""
-    query: requests.CallQuery = call.parameters
-    found = api_wiring.find_call().find(call.principal.tenant, query.sip_call_id)
-    answer = answers.Call(call_id=found.call_id, state=found.state, recording_id=found.recording_id)
-    return Answer(answer, which=found.call_id)
+def list_agents(call: Call) -> Answer:
+    """Invited ones included."""
+    found = api_wiring.list_agents().list(call.principal.tenant)
+    agents = tuple(call_answers.Agent.of(agent, health) for agent, health in found)
+    return Answer(call_answers.Agents(agents=agents), details={"agents": len(agents)})
 
 
 @app.operation(
@@ -278,6 +283,7 @@ def enrol_agent(call: Call) -> Answer:
             signing_public_key=_pem(api_wiring.signing_public_key()),
             signing_key_id=settings.signing_key,
             ingest_key=answers.SignedEnvelope.model_validate(enrolment.ingest_key.to_json()),
+            **_live_access(enrolment.agent.tenant),
         )
     )
 
@@ -298,19 +304,32 @@ def enrol_agent(call: Call) -> Answer:
     )
 )
 def issue_agent_credentials(call: Call) -> Answer:
-    """Good for a quarter of an hour, below the agent's own prefix and on its own queue."""
+    """Good for a quarter of an hour, below the agent's own prefix, on its own queue, and to report."""
     form: requests.TokenForm = call.parameters
     issued = api_wiring.issue_agent_credentials().issue(form.assertion, _token_url(call), call.facts)
-    _agent, credentials, ingest_key = issued
+    credentials = issued.credentials
     return Answer(
         answers.Credentials(
             access_key_id=credentials.access_key_id,
             secret_access_key=credentials.secret_access_key,
             session_token=credentials.session_token,
             expires_at=credentials.expires_at,
-            ingest_key=answers.SignedEnvelope.model_validate(ingest_key.to_json()),
+            ingest_key=answers.SignedEnvelope.model_validate(issued.ingest_key.to_json()),
+            **_live_access(issued.tenant),
         )
     )
+
+
+def _live_access(tenant: TenantId) -> dict[str, Any]:
+    access = api_wiring.grant_live_access().to(tenant)
+    return {
+        "events_queue_url": wiring.settings().agent_events_queue_url,
+        "live_key": _base64(access.live_key),
+        "payment_endpoints": tuple(
+            answers.EndpointSecret(endpoint_id=endpoint_id, secret=standard_webhooks.write_secret(secret))
+            for endpoint_id, secret in access.payment_endpoints
+        ),
+    }
 
 
 def _recording_named(call: Call) -> RecordingId:

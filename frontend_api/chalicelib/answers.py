@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel, WithJsonSchema
 
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId
@@ -24,18 +24,27 @@ Role = Annotated[
 ]
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
+    """What all answers have in common."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class Health(_Shape):
+class OneOf(RootModel[BaseModel]):
+    """One of several shapes."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Health(Shape):
     """That the API answers."""
 
     status: Literal["ok"] = "ok"
     version: str
+    now_ms: int = Field(description="Our clock: Unix time in milliseconds. Agents measure theirs against it.")
 
 
-class Participant(_Shape):
+class Participant(Shape):
     """A party of the call, as the SBC's metadata names it."""
 
     participant_id: str | None = Field(description="Its id in the SIPREC metadata (RFC 7865).")
@@ -56,7 +65,7 @@ class Participant(_Shape):
         )
 
 
-class Channel(_Shape):
+class Channel(Shape):
     """One channel of the audio."""
 
     channel: int = Field(description="Its place in the audio, from 0.")
@@ -68,7 +77,7 @@ class Channel(_Shape):
     role: Role
 
 
-class Gap(_Shape):
+class Gap(Shape):
     """A span that is silent because nothing was kept."""
 
     channel: int
@@ -77,7 +86,7 @@ class Gap(_Shape):
     cause: str
 
 
-class Quality(_Shape):
+class Quality(Shape):
     """How well a channel arrived."""
 
     channel: int
@@ -89,7 +98,7 @@ class Quality(_Shape):
     one_sided: bool = Field(description="True if this party was never heard although the other was.")
 
 
-class Vault(_Shape):
+class Vault(Shape):
     """The sealed object."""
 
     sha256: str
@@ -98,7 +107,7 @@ class Vault(_Shape):
     segment_count: int
 
 
-class RecordingSummary(_Shape):
+class RecordingSummary(Shape):
     """A row of a list."""
 
     recording_id: RecordingId
@@ -171,7 +180,7 @@ class Recording(RecordingSummary):
             sip_call_id=metadata.get("sip_call_id"),
             sip_session_ids=metadata.get("sip_session_ids"),
             user_agent=metadata.get("user_agent"),
-            retention_until=_instant(entry.retention_until_ms),
+            retention_until=instant(entry.retention_until_ms),
             vault=Vault(
                 sha256=entry.vault_sha256,
                 size_bytes=entry.vault_size_bytes,
@@ -181,7 +190,7 @@ class Recording(RecordingSummary):
         )
 
 
-class RecordingPage(_Shape):
+class RecordingPage(Shape):
     """A page of recordings, newest first."""
 
     from_: Instant = Field(alias="from", description="The period that was looked at.")
@@ -194,15 +203,15 @@ class RecordingPage(_Shape):
         """From the use case's page."""
         return cls.model_validate(
             {
-                "from": _instant(page.period.from_ms),
-                "to": _instant(page.period.to_ms),
+                "from": instant(page.period.from_ms),
+                "to": instant(page.period.to_ms),
                 "recordings": tuple(RecordingSummary.of(listed) for listed in page.rows),
                 "next_cursor": page.next_cursor,
             }
         )
 
 
-class Evidence(_Shape):
+class Evidence(Shape):
     """What proves a recording: `openssl dgst -sha256 -verify public_key -signature signature message`."""
 
     manifest: str = Field(description="Base64 of the signed manifest (canonical JSON).")
@@ -212,15 +221,17 @@ class Evidence(_Shape):
     key_id: str = Field(description="The name of that key.")
 
 
-class Call(_Shape):
+class Call(Shape):
     """What became of a call."""
 
     call_id: str = Field(description="The agent's id of the recording session.")
-    state: Literal["finalising", "recorded", "damaged"]
+    state: Literal["live", "ended", "finalising", "recorded", "damaged", "interrupted"] = Field(
+        description="Ended: the dialog is over, and the agent has not uploaded all of it yet."
+    )
     recording_id: RecordingId | None = Field(description="Null until there is a recording.")
 
 
-class Invitation(_Shape):
+class Invitation(Shape):
     """What to type into the machine that is to record; shown once."""
 
     agent_id: str
@@ -230,10 +241,10 @@ class Invitation(_Shape):
     @classmethod
     def at(cls, agent_id: AgentId, code: str, expires_at_ms: int) -> Invitation:
         """From the use case's invitation."""
-        return cls(agent_id=agent_id, code=code, expires_at=_instant(expires_at_ms))
+        return cls(agent_id=agent_id, code=code, expires_at=instant(expires_at_ms))
 
 
-class SignedEnvelope(_Shape):
+class SignedEnvelope(Shape):
     """A signed message: `signature` is over `DUALTONE/v1/<kind>`, a NUL byte, and the payload."""
 
     kind: str
@@ -242,7 +253,22 @@ class SignedEnvelope(_Shape):
     signature: str = Field(description="Base64 of the DER-coded ECDSA signature.")
 
 
-class Enrolment(_Shape):
+class EndpointSecret(Shape):
+    """A payment endpoint whose messages the agent takes on its LAN."""
+
+    endpoint_id: str
+    secret: str = Field(description="`whsec_` and base64.")
+
+
+class LiveAccess(Shape):
+    """What every agent of a tenant is told."""
+
+    events_queue_url: str = Field(description="Where it reports.")
+    live_key: str = Field(description="Base64 of the key under which live calls are named.")
+    payment_endpoints: tuple[EndpointSecret, ...]
+
+
+class Enrolment(LiveAccess):
     """What a new agent needs to know."""
 
     agent_id: str
@@ -257,7 +283,7 @@ class Enrolment(_Shape):
     ingest_key: SignedEnvelope = Field(description="Kind `ingest-key`: tenant, key_arn, public_key_der.")
 
 
-class Credentials(_Shape):
+class Credentials(LiveAccess):
     """Temporary AWS credentials of an agent."""
 
     access_key_id: str
@@ -279,9 +305,9 @@ def _summary(listed: Listed) -> dict[str, Any]:
         "generation": entry.generation,
         "state": entry.state,
         "direction": entry.direction,
-        "started_at": _instant(entry.started_at_ms),
-        "answered_at": _instant(entry.answered_at_ms),
-        "ended_at": _instant(entry.ended_at_ms),
+        "started_at": instant(entry.started_at_ms),
+        "answered_at": instant(entry.answered_at_ms),
+        "ended_at": instant(entry.ended_at_ms),
         "duration_ms": entry.duration_ms,
         "media_type": entry.media_type,
         "flags": entry.flags,
@@ -294,5 +320,6 @@ def _at(participants: list[Participant], index: int | None) -> Participant | Non
     return participants[index] if index is not None and index < len(participants) else None
 
 
-def _instant(at_ms: int) -> dt.datetime:
+def instant(at_ms: int) -> dt.datetime:
+    """Unix time in milliseconds as answers say it."""
     return dt.datetime.fromtimestamp(at_ms // 1000, dt.UTC).replace(microsecond=at_ms % 1000 * 1000)

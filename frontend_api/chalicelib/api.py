@@ -17,6 +17,7 @@ from chalice.app import Chalice, Response
 from chalicelib import edge, problems
 from chalicelib.edge import HttpAnswer, Surroundings
 from chalicelib.operation import Operation, View
+from chalicelib.routes import Routes
 from dualtone.domain.problem import MEDIA_TYPE, Problem, ProblemType
 
 # Chalice keeps the current request on the app, where two threads of one process would meet.
@@ -66,6 +67,11 @@ class Api(Chalice):
             return view
 
         return register
+
+    def include(self, routes: Routes) -> None:
+        """Serves routes that were declared elsewhere."""
+        for operation, view in routes.declared:
+            self.operation(operation)(view)
 
 
 def _response(answer: HttpAnswer) -> Response:

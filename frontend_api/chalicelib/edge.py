@@ -6,6 +6,7 @@ declarations make the OpenAPI description, so that it cannot say anything else t
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,17 +17,24 @@ from pydantic import BaseModel, ValidationError
 
 from chalicelib import problems
 from chalicelib.http_request import HttpRequest
-from chalicelib.operation import SIGN_IN, Access, Answer, Call, Operation, Source, View
+from chalicelib.operation import SIGN_IN, Access, Answer, Call, Caller, Operation, Source, View
 from dualtone.domain.audit_event import NO_TENANT, NOBODY, AuditEvent, Outcome, Refusal, RequestFacts
 from dualtone.domain.errors import MalformedInput
-from dualtone.domain.ids import parse_recording_id
+from dualtone.domain.ids import parse_call_id, parse_endpoint_id, parse_recording_id
 from dualtone.domain.problem import MEDIA_TYPE, Problem
-from dualtone.domain.tenancy import Principal, Unauthenticated, Verb
+from dualtone.domain.tenancy import PaymentEndpoint, Principal, Unauthenticated, Verb
 
 ON_EVERY_ANSWER: Final = {
     "Cache-Control": "no-store",
     "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
+}
+
+
+_IDS: Final[Mapping[str, Callable[[str], str]]] = {
+    "recording_id": parse_recording_id,
+    "call_id": parse_call_id,
+    "endpoint_id": parse_endpoint_id,
 }
 
 
@@ -36,12 +44,14 @@ class Surroundings:
 
     Attributes:
         principal_of: Verifies an access token at a Unix time in seconds; raises Unauthenticated.
+        endpoint_of: Verifies who signed a message; raises MessageRefused or NotFound.
         record: Writes one audit event; when it returns the event is durable.
         failed: Counts and logs what was answered with 500 or above: the error, and facts about where it arose.
         now_ms: Unix time in milliseconds.
     """
 
     principal_of: Callable[[str, int], Principal]
+    endpoint_of: Callable[[HttpRequest, RequestFacts], PaymentEndpoint]
     record: Callable[[AuditEvent], None]
     failed: Callable[[Exception, Mapping[str, str]], None]
     now_ms: Callable[[], int]
@@ -72,18 +82,20 @@ def handle(operation: Operation, view: View, event: Mapping[str, Any], surroundi
     context = event.get("requestContext") or {}
     origin = (context.get("identity") or {}).get("sourceIp") or ""
     facts = RequestFacts(surroundings.now_ms(), origin, context.get("requestId", ""))
-    principal: Principal | None = None
+    caller: Caller | None = None
     try:
         request = HttpRequest.of(event)
         if operation.access is Access.PERSON:
-            principal = _principal(request, surroundings, facts)
+            caller = principal = _principal(request, surroundings, facts)
             principal.require(operation.verb)
-        answer = view(Call(request, facts, _parameters(operation, request), principal))
+        elif operation.access is Access.SIGNED_MESSAGE:
+            caller = surroundings.endpoint_of(request, facts)
+        answer = view(Call(request, facts, _parameters(operation, request), caller))
         body = answer.body.model_dump_json(by_alias=True) if isinstance(answer.body, BaseModel) else answer.body
         if operation.audited and not operation.records_itself:
-            surroundings.record(_granted(operation.verb, facts, principal, answer))
+            surroundings.record(_granted(operation.verb, facts, caller, answer))
     except Exception as error:  # noqa: BLE001 - the edge is where every error becomes an answer
-        return _refused(operation, error, facts, principal, event, surroundings)
+        return _refused(operation, error, facts, caller, event, surroundings)
     status = answer.status or operation.status
     return HttpAnswer(status.value, {**ON_EVERY_ANSWER, "Content-Type": answer.media_type, **answer.headers}, body)
 
@@ -117,14 +129,14 @@ def _parameters(operation: Operation, request: HttpRequest) -> BaseModel | None:
         raise problems.InvalidParameters(error) from error
 
 
-def _granted(verb: Verb, facts: RequestFacts, principal: Principal | None, answer: Answer) -> AuditEvent:
-    if principal is None:
+def _granted(verb: Verb, facts: RequestFacts, caller: Caller | None, answer: Answer) -> AuditEvent:
+    if caller is None:
         return facts.event(verb, Outcome.GRANTED, which=answer.which, details=answer.details)
     return facts.event(
         verb,
         Outcome.GRANTED,
-        tenant=principal.tenant,
-        who=principal.actor,
+        tenant=caller.tenant,
+        who=caller.actor,
         which=answer.which,
         details=answer.details,
     )
@@ -134,14 +146,14 @@ def _refused(
     operation: Operation,
     error: Exception,
     facts: RequestFacts,
-    principal: Principal | None,
+    caller: Caller | None,
     event: Mapping[str, Any],
     surroundings: Surroundings,
 ) -> HttpAnswer:
     problem = problems.from_exception(error, operation.verb, facts.request_id)
     facts = replace(facts, now_ms=surroundings.now_ms())
     if operation.audited:
-        tenant, who = (principal.tenant, principal.actor) if principal else (NO_TENANT, NOBODY)
+        tenant, who = (caller.tenant, caller.actor) if caller else (NO_TENANT, NOBODY)
         details: dict[str, Any] = {"status": problem.type.status.value, "problem": problem.type.slug}
         if isinstance(error, Refusal):
             tenant, who = error.tenant, error.who
@@ -161,11 +173,11 @@ def _refused(
 
 
 def _named_object(event: Mapping[str, Any]) -> str:
-    """The recording that the path names, if that is a recording's id: nothing else of a caller's text is kept."""
-    try:
-        return parse_recording_id((event.get("pathParameters") or {}).get("recording_id", ""))
-    except MalformedInput:
-        return ""
+    """What the path names, if that is an id of ours: nothing else of a caller's text is kept."""
+    for name, value in (event.get("pathParameters") or {}).items():
+        with contextlib.suppress(MalformedInput, KeyError):
+            return _IDS[name](value)
+    return ""
 
 
 def _tell(

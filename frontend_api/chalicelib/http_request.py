@@ -34,6 +34,7 @@ class HttpRequest:
         request_id: API Gateway's id of it.
         origin: The address that API Gateway saw.
         base_url: Scheme, host and stage under which the client reached us.
+        received_at_ms: When API Gateway received it, Unix time; None if it does not say.
     """
 
     headers: Mapping[str, str] = field(repr=False)
@@ -43,6 +44,7 @@ class HttpRequest:
     request_id: str
     origin: str
     base_url: str
+    received_at_ms: int | None
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> HttpRequest:
@@ -61,6 +63,7 @@ class HttpRequest:
             request_id=context.get("requestId", ""),
             origin=(context.get("identity") or {}).get("sourceIp") or "",
             base_url=_base_url(context),
+            received_at_ms=context.get("requestTimeEpoch"),
         )
 
     def bearer_token(self) -> str | None:

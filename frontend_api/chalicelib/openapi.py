@@ -22,8 +22,43 @@ _PATH_PARAMETERS: Final[dict[str, Json]] = {
         "in": "path",
         "required": True,
         "schema": {"type": "string", "pattern": "^rec_[a-z2-7]{26}$"},
-    }
+    },
+    "call_id": {
+        "name": "call_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"},
+    },
+    "endpoint_id": {
+        "name": "endpoint_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^pay_[0-7][0-9A-HJKMNP-TV-Z]{25}$"},
+    },
 }
+_WEBHOOK_PARAMETERS: Final[list[Json]] = [
+    {
+        "name": f"webhook-{name}",
+        "in": "header",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+    for name, description, example in (
+        (
+            "id",
+            "Unique for each message, the same when it is sent again; no full stop.",
+            "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W",
+        ),
+        ("timestamp", "Unix time in seconds of this attempt; at most five minutes off.", "1795516800"),
+        (
+            "signature",
+            "`v1,` and base64 of HMAC-SHA256(secret, id + '.' + timestamp + '.' + body); several with a space between.",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ),
+    )
+]
 _RANGE_PARAMETERS: Final[list[Json]] = [
     {
         "name": "Range",
@@ -128,6 +163,8 @@ def _operation(route: Operation, schemas: Json) -> Json:
         parameters += _query_parameters(schemas[route.parameters.__name__])
     if route.audio:
         parameters += _RANGE_PARAMETERS
+    if route.access is Access.SIGNED_MESSAGE:
+        parameters += _WEBHOOK_PARAMETERS
     if parameters:
         operation["parameters"] = parameters
     if route.parameters is not None and route.source is not Source.QUERY:
@@ -158,10 +195,8 @@ def _query_parameters(shape: Json) -> list[Json]:
 def _answers(route: Operation) -> Json:
     schema: Json = {"type": "object"} if route.answer is None else {"$ref": _REF.format(model=route.answer.__name__)}
     return {
-        str(route.status.value): {
-            "description": route.status.phrase,
-            "content": {"application/json": {"schema": schema}},
-        }
+        str(status.value): {"description": status.phrase, "content": {"application/json": {"schema": schema}}}
+        for status in (route.status, *route.also)
     }
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from chalicelib.http_request import HttpRequest
 from dualtone.domain.audit_event import Details, RequestFacts
 from dualtone.domain.problem import ProblemType
-from dualtone.domain.tenancy import Principal, Unauthenticated, Verb
+from dualtone.domain.tenancy import PaymentEndpoint, Principal, Unauthenticated, Verb
 
 SIGN_IN: Final = "sign in and send the access token as `Authorization: Bearer ...`"
 
@@ -23,6 +23,7 @@ class Access(Enum):
 
     PERSON = "a person's access token"
     CREDENTIAL_IN_BODY = "a one-time code or a signed assertion in the body"
+    SIGNED_MESSAGE = "the signature of a payment system over the body (Standard Webhooks)"
     PUBLIC = "nothing: the answer is the same for everyone"
 
 
@@ -49,6 +50,7 @@ class Operation:
         source: Where they are.
         answer: Shape of the answer; None if it is not JSON of ours.
         status: Of the answer.
+        also: Other statuses under which the same shape is answered.
         audio: Whether the answer is audio, by ranges.
         problems: What can go wrong here, beside what can go wrong anywhere.
         records_itself: Whether the use case writes the event of its success, before or together with its effect.
@@ -64,6 +66,7 @@ class Operation:
     source: Source = Source.QUERY
     answer: type[BaseModel] | None = None
     status: HTTPStatus = HTTPStatus.OK
+    also: tuple[HTTPStatus, ...] = ()
     audio: bool = False
     problems: tuple[ProblemType, ...] = ()
     records_itself: bool = False
@@ -72,6 +75,10 @@ class Operation:
     def audited(self) -> bool:
         """Public documents are the same for everyone and tell of nobody; everything else leaves an event."""
         return self.access is not Access.PUBLIC
+
+
+Caller = Principal | PaymentEndpoint
+"""Who has proved what they are, and thereby of which tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +94,21 @@ class Call:
     request: HttpRequest
     facts: RequestFacts
     parameters: Any
-    _principal: Principal | None
+    _caller: Caller | None
 
     @property
     def principal(self) -> Principal:
         """Who calls; routes that need no token have none."""
-        if self._principal is None:
+        if not isinstance(self._caller, Principal):
             raise Unauthenticated(SIGN_IN)
-        return self._principal
+        return self._caller
+
+    @property
+    def endpoint(self) -> PaymentEndpoint:
+        """The payment system that calls; routes that need no signature have none."""
+        if not isinstance(self._caller, PaymentEndpoint):
+            raise Unauthenticated(SIGN_IN)
+        return self._caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     which: str = ""
     details: Details = field(default_factory=dict)
+
+    def as_text(self) -> tuple[int, str]:
+        """Status and body of a JSON answer with a status of its own, to be kept and given again."""
+        assert isinstance(self.body, BaseModel)
+        assert self.status is not None
+        return self.status.value, self.body.model_dump_json(by_alias=True)
 
 
 View = Callable[[Call], Answer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from dualtone.domain.errors import (
 )
 from dualtone.domain.problem import Problem, ProblemType
 from dualtone.domain.tenancy import Unauthenticated, Verb
+from dualtone.usecases.take_payment_report import MessageRefused
 
 _RETRY_AFTER_S: Final = "2"
 _BY_STATUS: Final = {kind.status.value: kind for kind in reversed(ProblemType)}
@@ -51,11 +53,8 @@ def from_exception(error: Exception, verb: Verb, request_id: str) -> Problem:  #
     match error:
         case InvalidParameters():
             return Problem(ProblemType.INVALID, "see `errors`", where, {"errors": _violations(error.cause)})
-        case Refusal() if verb is Verb.ISSUE_CREDENTIALS:
-            # REQ: RFC 7523 section 3.1: an assertion that is not valid is `invalid_grant` (RFC 6749 section 5.2).
-            return Problem(ProblemType.GRANT_REFUSED, str(error), where, {"error": "invalid_grant"})
         case Refusal():
-            return Problem(ProblemType.CODE_REFUSED, str(error), where)
+            return _refusal(error, verb, where)
         case Unauthenticated():
             challenge = {"WWW-Authenticate": 'Bearer realm="dualtone"'}  # REQ: RFC 9110 section 15.5.2
             return Problem(ProblemType.UNAUTHENTICATED, str(error), where, headers=challenge)
@@ -83,6 +82,19 @@ def from_exception(error: Exception, verb: Verb, request_id: str) -> Problem:  #
             return Problem(ProblemType.INTEGRITY, None, where)
         case _:
             return Problem(ProblemType.INTERNAL, None, where)
+
+
+def _refusal(error: Refusal, verb: Verb, where: str) -> Problem:
+    """A credential other than a person's token was refused."""
+    if isinstance(error, MessageRefused):
+        headers = {"Retry-After": "1"} if error.problem is ProblemType.MESSAGE_IN_PROGRESS else {}
+        if error.problem.status is HTTPStatus.UNAUTHORIZED:
+            headers = {"WWW-Authenticate": 'StandardWebhooks realm="dualtone"'}  # REQ: RFC 9110 section 15.5.2
+        return Problem(error.problem, str(error), where, headers=headers)
+    if verb is Verb.ISSUE_CREDENTIALS:
+        # REQ: RFC 7523 section 3.1: an assertion that is not valid is `invalid_grant` (RFC 6749 section 5.2).
+        return Problem(ProblemType.GRANT_REFUSED, str(error), where, {"error": "invalid_grant"})
+    return Problem(ProblemType.CODE_REFUSED, str(error), where)
 
 
 def outcome_of(error: Exception) -> Outcome:

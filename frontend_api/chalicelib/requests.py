@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from dualtone.domain.call_command import LONGEST_LEASE_S, Cause
 from dualtone.usecases.recording_pages import MOST_ROWS, PageRequest
 
 
@@ -42,11 +43,110 @@ class SearchBody(TimeQuery):
 
 
 class CallQuery(_Request):
-    """Query for a call."""
+    """Query for calls."""
 
-    sip_call_id: str = Field(
-        min_length=1, max_length=4096, description="The Call-ID of the recording session's INVITE (RFC 3261, 7866)."
+    sip_call_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="The Call-ID of the recording session's INVITE (RFC 3261, 7866): then one call is answered, live "
+        "or not. Without it: all calls that are live.",
     )
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class NamedCall(_Request):
+    """A call, by exactly one of the names that switches give it."""
+
+    call_id: Name | None = Field(
+        None, description="SIP Call-ID or session id of the call itself, not of the recording session."
+    )
+    ucid: Name | None = Field(None, description="Avaya UCID: hexadecimal, User-to-User, or 20 decimal digits.")
+    extension: Name | None = Field(None, description="Number or user part of a party; every call of it is meant.")
+    external_id: Name | None = Field(None, description="Any vendor's value in the SBC's metadata or headers.")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        if len(self.model_fields_set & {"call_id", "ucid", "extension", "external_id"}) != 1:
+            raise ValueError("name the call by exactly one of call_id, ucid, extension and external_id")
+        return self
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Kind and value."""
+        ((kind, value),) = self.model_dump(exclude_none=True).items()
+        return kind, value
+
+
+class _Span(_Request):
+    effective_at: AwareDatetime | None = Field(
+        None, description="When the span began that must not be kept. Default: when the request is received."
+    )
+    until: AwareDatetime | None = Field(
+        None, description="When it ended, if that is known: for a late report of a span that is over."
+    )
+    lease_s: int | None = Field(
+        None, ge=1, le=LONGEST_LEASE_S, description="How long the pause lasts without another word, in seconds."
+    )
+
+    @property
+    def effective_at_ms(self) -> int | None:
+        """Unix time in milliseconds."""
+        return _ms(self.effective_at)
+
+    @property
+    def until_ms(self) -> int | None:
+        """Unix time in milliseconds."""
+        return _ms(self.until)
+
+
+class PauseBody(_Span):
+    """A pause of one call."""
+
+    cause: Cause = Field("manual", description="Audio is kept again when every cause that was set is lifted.")
+
+
+class ResumeBody(_Request):
+    """A resume of one call; it acts when it is received, never earlier."""
+
+    cause: Cause = Field("manual", description="The cause to lift; others stay.")
+
+
+class NamedPauseBody(PauseBody):
+    """A pause of every live call that goes by a name."""
+
+    call: NamedCall
+
+
+class NamedResumeBody(ResumeBody):
+    """A resume of every live call that goes by a name."""
+
+    call: NamedCall
+
+
+class PaymentData(_Span):
+    """What a payment system says of card entry; members that are not known here are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    call: NamedCall
+
+
+class PaymentReport(_Request):
+    """A payment system's message: card entry begins or ends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    type: Literal["card_entry.started", "card_entry.ended"]
+    data: PaymentData
+
+
+class EndpointBody(_Request):
+    """A payment endpoint to be."""
+
+    name: str = Field(min_length=1, max_length=100, description="What people call it.", examples=["Web shop"])
 
 
 class InviteBody(_Request):

@@ -33,6 +33,7 @@ OPEN_ROUTES: Final[dict[Route, str]] = {
     Route("/v1/openapi.json", "GET"): "the description of the API is public",
     Route("/v1/agents/enrol", "POST"): "the one-time code in the body is the credential",
     Route("/v1/token", "POST"): "the signed assertion in the body is the credential",
+    Route("/v1/webhooks/payments/{endpoint_id}", "POST"): "the signature over the body is the credential",
 }
 
 _INTEGRATION: Final[Json] = {

@@ -11,14 +11,20 @@ from dualtone.domain.tenancy import RIGHTS, Agent, AgentState, Principal, Role, 
 # Verb -> may an administrator, may an officer.
 TABLE: dict[Verb, tuple[bool, bool]] = {
     Verb.LIST_RECORDINGS: (True, True),
-    Verb.FIND_CALL: (True, True),
+    Verb.LIST_CALLS: (True, True),
+    Verb.READ_CALL: (True, True),
+    Verb.LIST_AGENTS: (True, False),
     Verb.INVITE_AGENT: (True, False),
+    Verb.CREATE_PAYMENT_ENDPOINT: (True, False),
+    Verb.PAUSE_CALL: (False, True),
+    Verb.RESUME_CALL: (False, True),
     Verb.SEARCH_RECORDINGS: (False, True),
     Verb.READ_RECORDING: (False, True),
     Verb.PLAY_RECORDING: (False, True),
     Verb.READ_EVIDENCE: (False, True),
     Verb.SEE_PARTIES: (False, True),
-    # No person's: these belong to agents, or to everyone.
+    # No person's: these belong to payment systems, to agents, or to everyone.
+    Verb.REPORT_PAYMENT: (False, False),
     Verb.ENROL_AGENT: (False, False),
     Verb.ISSUE_CREDENTIALS: (False, False),
     Verb.READ_PUBLIC: (False, False),

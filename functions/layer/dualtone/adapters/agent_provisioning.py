@@ -1,4 +1,4 @@
-"""What AWS gives an agent: a command queue of its own, and sessions that reach its own prefix and that queue."""
+"""What AWS gives an agent: a command queue, and sessions that reach its prefix, that queue and the events queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class CommandQueues:
 
         One that an interrupted enrolment made is found: its attributes are the same.
         """
-        policy = json.dumps(_only_over_tls(queue_arn(self._role_arn, self._region, agent)), separators=(",", ":"))
+        policy = json.dumps(
+            _only_over_tls(queue_arn(self._role_arn, self._region, queue_name(agent))), separators=(",", ":")
+        )
         with translated("making a command queue"):
             answer = self._sqs.create_queue(
                 QueueName=queue_name(agent),
@@ -57,11 +59,12 @@ class AgentSessions:
     the same out. A mistake in either leaves the other.
     """
 
-    def __init__(self, sts: STSClient, role_arn: str, *, bucket: str, region: str) -> None:
+    def __init__(self, sts: STSClient, role_arn: str, *, bucket: str, events_queue_url: str, region: str) -> None:
         """Takes the client, the agents' role, and where the ingest bucket and the queues are."""
         self._sts = sts
         self._role_arn = role_arn
         self._bucket = bucket
+        self._events_queue = events_queue_url.rpartition("/")[2]
         self._region = region
 
     def open(self, tenant: TenantId, agent: AgentId) -> AgentCredentials:
@@ -95,7 +98,12 @@ class AgentSessions:
                 {
                     "Effect": "Allow",
                     "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"],
-                    "Resource": queue_arn(self._role_arn, self._region, agent),
+                    "Resource": queue_arn(self._role_arn, self._region, queue_name(agent)),
+                },
+                {
+                    "Effect": "Allow",
+                    "Action": "sqs:SendMessage",
+                    "Resource": queue_arn(self._role_arn, self._region, self._events_queue),
                 },
             ],
         }
@@ -106,11 +114,11 @@ def queue_name(agent: AgentId) -> str:
     return f"dualtone-commands-{agent}"
 
 
-def queue_arn(role_arn: str, region: str, agent: AgentId) -> str:
-    """The ARN of an agent's command queue, in the account of a role."""
+def queue_arn(role_arn: str, region: str, name: str) -> str:
+    """The ARN of a queue in the account of a role."""
     # arn:<partition>:iam::<account>:role/<name>
     _arn, partition, _iam, _region, account, _role = role_arn.split(":", 5)
-    return f"arn:{partition}:sqs:{region}:{account}:{queue_name(agent)}"
+    return f"arn:{partition}:sqs:{region}:{account}:{name}"
 
 
 def _only_over_tls(queue: str) -> dict[str, object]:

@@ -17,19 +17,27 @@ from dualtone.adapters.cursors import Cursors
 from dualtone.adapters.jwks import CognitoAccessTokens, UserPool
 from dualtone.adapters.kms import TrustedSigningKeys
 from dualtone.adapters.observability import Alarms
+from dualtone.adapters.payment_endpoints import MessageMemory, PaymentEndpoints
 from dualtone.adapters.recording_queries import RecordingQueries
+from dualtone.adapters.tokens import LiveKeys
 from dualtone.usecases.authenticate import Authenticate
+from dualtone.usecases.await_answers import AwaitAnswers
+from dualtone.usecases.create_payment_endpoint import CreatePaymentEndpoint
 from dualtone.usecases.enrol_agent import EnrolAgent
-from dualtone.usecases.find_call import FindCall
+from dualtone.usecases.follow_calls import FollowCalls
 from dualtone.usecases.get_recording import GetRecording
 from dualtone.usecases.ingest_key import IngestKeys
 from dualtone.usecases.invite_agent import InviteAgent
 from dualtone.usecases.issue_agent_credentials import IssueAgentCredentials
+from dualtone.usecases.list_agents import ListAgents
 from dualtone.usecases.list_recordings import ListRecordings
+from dualtone.usecases.live_access import GrantLiveAccess
 from dualtone.usecases.open_recording import OpenRecording
+from dualtone.usecases.pause_calls import PauseCalls
 from dualtone.usecases.play_recording import PlayRecording
 from dualtone.usecases.read_evidence import ReadEvidence
 from dualtone.usecases.search_recordings import SearchRecordings
+from dualtone.usecases.take_payment_report import TakePaymentReport
 
 _POOL_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER", "AWS_ENDPOINT_URL")
 """Where boto3, too, would look for another Cognito than AWS's: the local cloud."""
@@ -75,9 +83,47 @@ def read_evidence() -> ReadEvidence:
 
 
 @cache
-def find_call() -> FindCall:
-    """What became of a call."""
-    return FindCall(_index(), wiring.tokens())
+def follow_calls() -> FollowCalls:
+    """Calls while they last, and what became of them."""
+    return FollowCalls(wiring.live_calls(), wiring.call_ledger(), _index(), wiring.tokens(), live_keys())
+
+
+@cache
+def pause_calls() -> PauseCalls:
+    """Pauses and resumes, and what agents say to them."""
+    answers = AwaitAnswers(wiring.call_ledger(), clock.Patience())
+    return PauseCalls(wiring.directory(), wiring.command_calls(), answers, clock.random_bytes)
+
+
+@cache
+def create_payment_endpoint() -> CreatePaymentEndpoint:
+    """Endpoints for payment systems."""
+    return CreatePaymentEndpoint(_payment_endpoints(), clock.random_bytes)
+
+
+@cache
+def take_payment_report() -> TakePaymentReport:
+    """What payment systems report."""
+    memory = MessageMemory(wiring.dynamodb(), wiring.settings().index_table)
+    return TakePaymentReport(_payment_endpoints(), memory, clock.Patience(), clock.random_bytes)
+
+
+@cache
+def list_agents() -> ListAgents:
+    """Agents and how they are."""
+    return ListAgents(wiring.directory(), wiring.agent_health())
+
+
+@cache
+def grant_live_access() -> GrantLiveAccess:
+    """What agents are told beside their identity."""
+    return GrantLiveAccess(live_keys(), _payment_endpoints())
+
+
+@cache
+def live_keys() -> LiveKeys:
+    """Tenants' live keys."""
+    return LiveKeys(wiring.kms(), wiring.settings().hmac_key)
 
 
 @cache
@@ -98,7 +144,13 @@ def enrol_agent() -> EnrolAgent:
 def issue_agent_credentials() -> IssueAgentCredentials:
     """Credentials from assertions."""
     settings = wiring.settings()
-    sessions = AgentSessions(wiring.sts(), settings.agent_role_arn, bucket=settings.ingest_bucket, region=region())
+    sessions = AgentSessions(
+        wiring.sts(),
+        settings.agent_role_arn,
+        bucket=settings.ingest_bucket,
+        events_queue_url=settings.agent_events_queue_url,
+        region=region(),
+    )
     return IssueAgentCredentials(wiring.directory(), _register(), sessions, _ingest_keys())
 
 
@@ -115,6 +167,18 @@ def region() -> str:
 @cache
 def _index() -> RecordingQueries:
     return RecordingQueries(wiring.dynamodb(), wiring.settings().index_table)
+
+
+@cache
+def _payment_endpoints() -> PaymentEndpoints:
+    return PaymentEndpoints(
+        dynamodb=wiring.dynamodb(),
+        table=wiring.settings().directory_table,
+        kms=wiring.kms(),
+        metadata_key=wiring.settings().metadata_key,
+        outbox=wiring.audit_outbox(),
+        monotonic_s=clock.monotonic_s,
+    )
 
 
 @cache

@@ -57,6 +57,7 @@ class CallLedger:
             version=item.get("ledger_version", 0),
             commands=tuple(_command(row, clock) for row in commands),
             live=live_call(item) if "state" in item else None,
+            last_number=item.get("last_number", 0),
         )
 
     def command(self, tenant: TenantId, call: CallId, origin: str, number: int) -> LedgerCommand | None:
@@ -104,7 +105,9 @@ class CallLedger:
             return False
         return True
 
-    def answered(self, tenant: TenantId, agent: AgentId, ack: AckEvent, *, clock: ClockOffset, now_ms: int) -> bool:
+    def answered(
+        self, tenant: TenantId, agent: AgentId, ack: AckEvent, *, clock: ClockOffset, event: AuditEvent
+    ) -> bool:
         """Takes an agent's answer; one to a command that is not in the ledger, by LAN or by match, brings it along.
 
         Args:
@@ -112,7 +115,7 @@ class CallLedger:
             agent: Who answers.
             ack: The answer.
             clock: How far the agent's clock is off.
-            now_ms: True time.
+            event: What the agent did, written in the same transaction.
 
         Returns:
             Whether it says more than was known.
@@ -126,13 +129,15 @@ class CallLedger:
             if item is not None and not pause_ledger.outweighs(ack.outcome, item.get("outcome")):
                 return False
             if item is None:
-                row = self._table.transact_put_new({"pk": pk, "sk": sk, **_told(ack, clock), **_answer(ack, now_ms)})
+                row = self._table.transact_put_new(
+                    {"pk": pk, "sk": sk, **_told(ack, clock), **_answer(ack, event.when_ms)}
+                )
             else:
                 known = item.get("outcome")
                 row = self._table.transact_update(
                     pk,
                     sk,
-                    set_to=_answer(ack, now_ms),
+                    set_to=_answer(ack, event.when_ms),
                     only_if="#outcome = :known"
                     if known
                     else "attribute_exists(#pk) AND attribute_not_exists(#outcome)",
@@ -140,7 +145,7 @@ class CallLedger:
                 )
             try:
                 self._count(pk, agent, ack)
-                self._table.transact(row, self._changed(pk, agent))
+                self._table.transact(row, self._changed(pk, agent), self._audit.transact_put(event))
             except ConditionFailed:
                 self._require_mine(pk, agent)
                 continue  # another answer to the same command was first

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
         metadata_key: ARN of the key under which the months' metadata keys are wrapped.
         hmac_key: ARN of the key of the search tokens.
         finalize_queue_url: Where manifests are announced.
+        agent_events_queue_url: Where agents report.
         cut_queue_url: Where calls are named of which a paused span was kept.
         user_pool_id: Where people sign in.
         agent_role_arn: What agents' credentials are made from.
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     metadata_key: str
     hmac_key: str
     finalize_queue_url: str
+    agent_events_queue_url: str
     cut_queue_url: str
     user_pool_id: str
     agent_role_arn: str

@@ -48,8 +48,12 @@ class Table:
             )
         return from_item(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    def get_many(self, keys: Sequence[tuple[str, str]], *, consistent: bool = False) -> list[dict[str, Any]]:
         """Reads many items in any order; missing ones are left out.
+
+        Args:
+            keys: Partition and sort key of each.
+            consistent: Whether what was written a moment ago must show.
 
         Raises:
             Unavailable: If DynamoDB keeps leaving keys unprocessed.
@@ -59,7 +63,9 @@ class Table:
             pending: Sequence[Any] = [to_item({"pk": pk, "sk": sk}) for pk, sk in keys[start : start + _BATCH]]
             for _attempt in range(_BATCH_ATTEMPTS):
                 with _answered("reading items"):
-                    answer = self._dynamodb.batch_get_item(RequestItems={self._name: {"Keys": pending}})
+                    answer = self._dynamodb.batch_get_item(
+                        RequestItems={self._name: {"Keys": pending, "ConsistentRead": consistent}}
+                    )
                 items += map(from_item, answer["Responses"].get(self._name, []))
                 left = answer.get("UnprocessedKeys", {}).get(self._name)
                 if left is None:

@@ -16,6 +16,7 @@ from dualtone.domain.ids import TenantId
 _TOKEN_CHARACTERS = 32  # 160 of the MAC's 256 bits, in base32: no accidental collision in any real index
 _LONGEST_VALUE = 1024  # KMS takes messages of 4,096 bytes; a Call-ID may be longer
 _CACHED = 8192
+_TENANTS_KEPT = 256
 
 
 class MacKeys(Protocol):
@@ -71,3 +72,20 @@ class Tokens:
         bounded = value if plain else "sha256:" + hashlib.sha256(raw).hexdigest()
         mac = self._kms.mac(self._hmac_key, canonical.encode([tenant, field, month, bounded]))
         return base64.b32encode(mac).decode("ascii").lower()[:_TOKEN_CHARACTERS]
+
+
+class LiveKeys:
+    """Tenants' live keys: what cloud and agents share to name live calls (see `domain.call_match`)."""
+
+    def __init__(self, kms: MacKeys, hmac_key: str) -> None:
+        """Bind to the HMAC key, from which each tenant's live key is derived once a process."""
+        self._kms = kms
+        self._hmac_key = hmac_key
+        self._key = lru_cache(maxsize=_TENANTS_KEPT)(self._derive)
+
+    def of(self, tenant: TenantId) -> bytes:
+        """Return a tenant's live key: 32 bytes, the same for ever."""
+        return self._key(tenant)
+
+    def _derive(self, tenant: TenantId) -> bytes:
+        return self._kms.mac(self._hmac_key, canonical.encode(["live", tenant]))

@@ -15,6 +15,7 @@ AgentId = NewType("AgentId", str)
 CallId = NewType("CallId", str)
 RecordingId = NewType("RecordingId", str)
 AttemptId = NewType("AttemptId", str)
+EndpointId = NewType("EndpointId", str)
 
 ULID_RANDOM_BYTES: Final = 10
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -24,6 +25,7 @@ _ULID_TIME_BITS: Final = 48
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,31}")
 _AGENT: Final = re.compile(r"agt_[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_ENDPOINT: Final = re.compile(r"pay_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _RECORDING: Final = re.compile(r"rec_[a-z2-7]{26}")
 
 
@@ -79,6 +81,11 @@ def parse_call_id(text: str) -> CallId:
 def parse_recording_id(text: str) -> RecordingId:
     """Checks that ``text`` has the form of a recording's id; raises MalformedInput."""
     return RecordingId(_matching(_RECORDING, text, "recording id"))
+
+
+def parse_endpoint_id(text: str) -> EndpointId:
+    """Checks that ``text`` has the form of a payment endpoint's id; raises MalformedInput."""
+    return EndpointId(_matching(_ENDPOINT, text, "payment endpoint id"))
 
 
 def parse_attempt_id(text: str) -> AttemptId:

@@ -135,11 +135,13 @@ class Ledger:
         version: Changes with every command and every answer: what was made of another version is made again.
         commands: In the order of their numbers, origin by origin.
         live: The call as its agent reports it; None if it never did.
+        last_number: The highest number of the cloud's commands; 0 if there is none.
     """
 
     version: int
     commands: tuple[LedgerCommand, ...]
     live: LiveCall | None
+    last_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,15 @@ class ProblemType(Enum):
 
     MALFORMED = ("malformed-request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
     GRANT_REFUSED = ("grant-refused", HTTPStatus.BAD_REQUEST, "The grant was not accepted")
+    TIMESTAMP_REFUSED = ("timestamp-refused", HTTPStatus.BAD_REQUEST, "The message was signed too long ago")
     UNAUTHENTICATED = ("unauthenticated", HTTPStatus.UNAUTHORIZED, "An access token is required")
+    SIGNATURE_REFUSED = ("signature-refused", HTTPStatus.UNAUTHORIZED, "The message's signature is not right")
     FORBIDDEN = ("forbidden", HTTPStatus.FORBIDDEN, "You may not do this")
     CODE_REFUSED = ("enrolment-refused", HTTPStatus.FORBIDDEN, "The enrolment code was not accepted")
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND, "There is no such resource")
     METHOD_NOT_ALLOWED = ("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "The resource has no such method")
+    MESSAGE_ID_REUSED = ("message-id-reused", HTTPStatus.CONFLICT, "The message's id was used for another body")
+    MESSAGE_IN_PROGRESS = ("message-in-progress", HTTPStatus.CONFLICT, "The same message is being acted on")
     TOO_LARGE = ("content-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     RANGE_REQUIRED = ("range-required", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Ask for a part: send a Range header")
     UNSUPPORTED_MEDIA_TYPE = (

@@ -2,7 +2,8 @@
 
 Pure. The table of rights below is the whole policy: a verb that no role of the principal lists is refused, and a route
 without a verb does not exist. Separation of duties: administrators manage agents and see that calls were recorded;
-officers release what was said and who said it. Nobody does both unless a tenant puts one person in both groups.
+officers release what was said and who said it, and decide what is not kept. Nobody does both unless a tenant puts one
+person in both groups.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from dualtone.domain.call_command import DEFAULT_LEASE_S, OnExpiry
 from dualtone.domain.errors import DualtoneError, PolicyViolation
-from dualtone.domain.ids import AgentId, TenantId
+from dualtone.domain.ids import AgentId, EndpointId, TenantId
 
 DEFAULT_RETENTION_DAYS: Final = 365
 
@@ -38,7 +40,13 @@ class Verb(StrEnum):
     PLAY_RECORDING = "recordings:play"
     READ_EVIDENCE = "recordings:evidence"
     SEE_PARTIES = "recordings:parties"
-    FIND_CALL = "calls:find"
+    LIST_CALLS = "calls:list"
+    READ_CALL = "calls:read"
+    PAUSE_CALL = "calls:pause"
+    RESUME_CALL = "calls:resume"
+    REPORT_PAYMENT = "payments:report"
+    CREATE_PAYMENT_ENDPOINT = "payment-endpoints:create"
+    LIST_AGENTS = "agents:list"
     INVITE_AGENT = "agents:invite"
     ENROL_AGENT = "agents:enrol"
     ISSUE_CREDENTIALS = "agents:credentials"
@@ -46,7 +54,16 @@ class Verb(StrEnum):
 
 
 RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
-    Role.ADMINISTRATOR: frozenset({Verb.LIST_RECORDINGS, Verb.FIND_CALL, Verb.INVITE_AGENT}),
+    Role.ADMINISTRATOR: frozenset(
+        {
+            Verb.LIST_RECORDINGS,
+            Verb.LIST_CALLS,
+            Verb.READ_CALL,
+            Verb.CREATE_PAYMENT_ENDPOINT,
+            Verb.LIST_AGENTS,
+            Verb.INVITE_AGENT,
+        }
+    ),
     Role.OFFICER: frozenset(
         {
             Verb.LIST_RECORDINGS,
@@ -55,7 +72,10 @@ RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
             Verb.PLAY_RECORDING,
             Verb.READ_EVIDENCE,
             Verb.SEE_PARTIES,
-            Verb.FIND_CALL,
+            Verb.LIST_CALLS,
+            Verb.READ_CALL,
+            Verb.PAUSE_CALL,
+            Verb.RESUME_CALL,
         }
     ),
 }
@@ -137,6 +157,8 @@ class TenantProfile:
         lines: Numbers and patterns of its lines (see ``direction.Lines``).
         retention_days: How long a recording is kept unless something stronger says otherwise.
         ingest_key_arn: The RSA key in KMS to which its agents wrap call keys; None for the deployment's own.
+        pause_lease_s: How long a pause lasts without another word.
+        pause_on_expiry: What then: ``silent`` and alarm (PCI first), or ``resume`` and flag (MiFID first).
     """
 
     tenant: TenantId
@@ -144,3 +166,25 @@ class TenantProfile:
     lines: tuple[str, ...]
     retention_days: int
     ingest_key_arn: str | None
+    pause_lease_s: int = DEFAULT_LEASE_S
+    pause_on_expiry: OnExpiry = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEndpoint:
+    """Where a payment system of a tenant reports, once its message has proved that it is one.
+
+    Attributes:
+        tenant: Whose calls it may pause and resume.
+        endpoint_id: Its id.
+        name: What the administrator called it.
+    """
+
+    tenant: TenantId
+    endpoint_id: EndpointId
+    name: str
+
+    @property
+    def actor(self) -> str:
+        """How audit events and commands name it."""
+        return f"endpoint:{self.endpoint_id}"

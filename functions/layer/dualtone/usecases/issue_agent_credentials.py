@@ -43,11 +43,21 @@ class AgentCredentials:
     expires_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What an agent is given: its credentials, and its tenant's current ingest key."""
+
+    tenant: TenantId
+    agent: AgentId
+    credentials: AgentCredentials
+    ingest_key: Envelope
+
+
 class AgentSessions(Protocol):
     """Opens sessions for agents."""
 
     def open(self, tenant: TenantId, agent: AgentId) -> AgentCredentials:
-        """Credentials that can put below the agent's prefix and read its queue, and nothing else."""
+        """Credentials that can put below the agent's prefix, read its queue and report, and nothing else."""
 
 
 class IssueAgentCredentials:
@@ -62,16 +72,13 @@ class IssueAgentCredentials:
         self._sessions = sessions
         self._ingest_keys = ingest_keys
 
-    def issue(self, assertion: str, audience: str, facts: RequestFacts) -> tuple[AgentId, AgentCredentials, Envelope]:
+    def issue(self, assertion: str, audience: str, facts: RequestFacts) -> Issued:
         """Verifies an assertion, spends it, and opens a session.
 
         Args:
             assertion: As sent.
             audience: The URL of the token endpoint.
             facts: The request.
-
-        Returns:
-            The agent, its credentials, and its tenant's current ingest key.
 
         Raises:
             Refusal: If anything about the assertion or the agent is not right; the message never says what.
@@ -90,4 +97,4 @@ class IssueAgentCredentials:
             self._assertions.spend_assertion(agent_id, verified.jti, verified.expires_at_s, event=event)
         except (MalformedInput, NotFound, PolicyViolation, IntegrityError) as error:
             raise Refusal(_REFUSAL, reason=str(error), tenant=tenant, who=who) from error
-        return agent_id, self._sessions.open(tenant, agent_id), self._ingest_keys.envelope(tenant)
+        return Issued(tenant, agent_id, self._sessions.open(tenant, agent_id), self._ingest_keys.envelope(tenant))

@@ -1,0 +1,227 @@
+"""Take what an agent reports: who it is, then each event by itself, so that one that is wrong stops no other.
+
+1. The signature is that of the agent whom the directory knows, and the agent is active.
+2. Calls, answers, cuts and health are written where they belong; each write may be done again.
+3. A call that has just become known gets the orders that waited for it.
+4. A call of which a paused span was kept is named to what cuts it.
+
+Reports come late, twice and in any order. What is damaged is said once, loudly, and never comes again; what is only
+unavailable now comes again as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from dualtone.domain import agent_assertion, agent_events, canonical
+from dualtone.domain.agent_events import (
+    AckEvent,
+    CallEvent,
+    ClockOffset,
+    CutEvent,
+    Event,
+    HealthEvent,
+    LeaseEvent,
+    Report,
+)
+from dualtone.domain.audit_event import AuditEvent, Outcome, Work
+from dualtone.domain.errors import IntegrityError, NotFound, PolicyViolation
+from dualtone.domain.ids import AgentId, CallId, TenantId
+from dualtone.domain.pause_ledger import UNKNOWN_CLOCK
+from dualtone.domain.pause_order import Order
+from dualtone.domain.signing import Envelope
+from dualtone.domain.tenancy import Agent
+
+
+class Agents(Protocol):
+    """The directory of agents."""
+
+    def agent(self, tenant: TenantId, agent: AgentId) -> Agent:
+        """Reads an agent; raises NotFound."""
+
+
+class Calls(Protocol):
+    """Calls while they last."""
+
+    def take(
+        self, tenant: TenantId, agent: AgentId, event: CallEvent, *, clock: ClockOffset | None, now_ms: int
+    ) -> frozenset[str]:
+        """Takes a report of a call; returns the tokens for which orders may wait."""
+
+    def waiting(self, tenant: TenantId, tokens: Iterable[str], now_ms: int) -> list[tuple[Order, int]]:
+        """Orders that wait for a call with one of these tokens, with their numbers."""
+
+
+class Ledgers(Protocol):
+    """The ledgers."""
+
+    def answered(
+        self, tenant: TenantId, agent: AgentId, ack: AckEvent, *, clock: ClockOffset, event: AuditEvent
+    ) -> bool:
+        """Takes an answer; says whether it is news."""
+
+    def clean_at_agent(self, tenant: TenantId, agent: AgentId, call: CallId, command: str, now_ms: int) -> None:
+        """Notes that an agent keeps nothing of a command's span any more."""
+
+
+class Health(Protocol):
+    """Agents' health."""
+
+    def take(
+        self,
+        tenant: TenantId,
+        agent: AgentId,
+        event: HealthEvent,
+        *,
+        sequence: int,
+        clock: ClockOffset | None,
+        now_ms: int,
+    ) -> None:
+        """Takes an agent's word."""
+
+
+class Orders(Protocol):
+    """Gives orders to calls."""
+
+    def to_new_call(self, tenant: TenantId, call: CallId, order: Order, number: int) -> None:
+        """Gives an order that waited."""
+
+
+class Cuts(Protocol):
+    """Where calls are named of which a paused span may have been kept."""
+
+    def order(self, tenant: TenantId, call: CallId) -> None:
+        """Has what is kept of a call made to agree with its ledger."""
+
+
+class Audit(Protocol):
+    """The audit outbox."""
+
+    def write(self, event: AuditEvent) -> None:
+        """Writes an event."""
+
+
+class Alarms(Protocol):
+    """Tells the people on duty."""
+
+    def event_refused(self, tenant: str, agent: str, kind: str, error: Exception) -> None:
+        """An agent's event, or a whole report, was damaged and is dropped."""
+
+    def lease_expired(self, tenant: TenantId, call: CallId, on_expiry: str) -> None:
+        """Nobody renewed or ended a pause in time."""
+
+
+_LATE: Final = ("too_late", "unknown")
+
+
+class ReportRefused(PolicyViolation):
+    """Who signed a report is no agent, or none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAgentEvents:
+    """Takes reports; its attributes are the ports that it uses."""
+
+    agents: Agents
+    calls: Calls
+    ledgers: Ledgers
+    health: Health
+    orders: Orders
+    cuts: Cuts
+    audit: Audit
+    alarms: Alarms
+
+    def __call__(self, body: str, request_id: str, now_ms: int) -> int:
+        """Takes one message of the queue.
+
+        Args:
+            body: The signed report, JSON.
+            request_id: The queue's id of the message, for audit events.
+            now_ms: True time.
+
+        Returns:
+            How many events were taken.
+
+        Raises:
+            MalformedInput: If it is no report.
+            IntegrityError: If its signature is not right.
+            ReportRefused: If the agent is not active, or is no agent.
+            Unavailable: If a store or a queue does not answer: take it again.
+        """
+        report = self._verified(body)
+        return sum(self._taken(report, event, request_id, now_ms) for event in report.events)
+
+    def _verified(self, body: str) -> Report:
+        envelope = Envelope.from_json(canonical.decode(body.encode("utf-8", "replace")))
+        claimed = agent_events.read(envelope)
+        try:
+            active_key = self.agents.agent(TenantId(claimed.tenant), AgentId(claimed.agent)).active_key()
+        except (NotFound, PolicyViolation) as error:
+            raise ReportRefused("a report names no active agent") from error
+        key = agent_assertion.public_key(active_key)
+        return agent_events.verified(envelope, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    def _taken(self, report: Report, event: Event, request_id: str, now_ms: int) -> bool:
+        tenant, agent = TenantId(report.tenant), AgentId(report.agent)
+        try:
+            match event:
+                case CallEvent():
+                    self._call(tenant, agent, event, report.clock, now_ms)
+                case AckEvent():
+                    self._ack(tenant, agent, event, report.clock or UNKNOWN_CLOCK, request_id, now_ms)
+                case CutEvent():
+                    self.ledgers.clean_at_agent(tenant, agent, CallId(event.call), event.command, now_ms)
+                    self.cuts.order(tenant, CallId(event.call))
+                case LeaseEvent():
+                    self._lease(tenant, agent, event, request_id, now_ms)
+                case HealthEvent():
+                    self.health.take(tenant, agent, event, sequence=report.sequence, clock=report.clock, now_ms=now_ms)
+        except IntegrityError as error:
+            self.alarms.event_refused(tenant, agent, event.type, error)
+            return False
+        return True
+
+    def _call(self, tenant: TenantId, agent: AgentId, event: CallEvent, clock: ClockOffset | None, now_ms: int) -> None:
+        tokens = self.calls.take(tenant, agent, event, clock=clock, now_ms=now_ms)
+        if tokens and event.state == "live":
+            for order, number in self.calls.waiting(tenant, tokens, now_ms):
+                self.orders.to_new_call(tenant, CallId(event.call), order, number)
+
+    def _ack(
+        self, tenant: TenantId, agent: AgentId, event: AckEvent, clock: ClockOffset, request_id: str, now_ms: int
+    ) -> None:
+        details: dict[str, str | int | list[int]] = {
+            "command": event.command,
+            "number": event.number,
+            "origin": event.origin,
+            "action": event.action,
+            "cause": event.cause,
+            "by": event.by,
+            "outcome": event.outcome,
+        }
+        told = _event(tenant, agent, Work.ANSWER_COMMAND, event.call, request_id, now_ms, details)
+        self.ledgers.answered(tenant, agent, event, clock=clock, event=told)
+        # A cut may be ordered twice, but never not at all: so also when the answer is no news.
+        if event.action == "pause" and event.outcome in _LATE:
+            self.cuts.order(tenant, CallId(event.call))
+
+    def _lease(self, tenant: TenantId, agent: AgentId, event: LeaseEvent, request_id: str, now_ms: int) -> None:
+        details: dict[str, str | int | list[int]] = {"cause": event.cause, "on_expiry": event.on_expiry}
+        self.audit.write(_event(tenant, agent, Work.LEASE_EXPIRED, event.call, request_id, now_ms, details))
+        self.alarms.lease_expired(tenant, CallId(event.call), event.on_expiry)
+
+
+def _event(
+    tenant: TenantId,
+    agent: AgentId,
+    what: Work,
+    call: str,
+    request_id: str,
+    now_ms: int,
+    details: dict[str, str | int | list[int]],
+) -> AuditEvent:
+    return AuditEvent(tenant, f"agent:{agent}", what, now_ms, Outcome.GRANTED, "", call, request_id, details)
