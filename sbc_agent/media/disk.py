@@ -1,4 +1,8 @@
-"""Threads that wait for the disk, so that the media loop never does."""
+"""Threads that wait for the disk, so that the media loop never does.
+
+What the disk refuses is tried again for as long as it takes. Only when the process is about to end is a call given up
+whose directory somebody took away: nothing of it can be written any more, and everything else is.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,7 @@ class Disk:
         self._events: deque[Event] = deque()
         self._done: deque[None] = deque()  # appending is atomic, counting is not
         self._given = 0
+        self._is_hopeless: Callable[[str], bool] = lambda _: False
         self._threads = [Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues]
         for thread in self._threads:
             thread.start()
@@ -52,6 +57,14 @@ class Disk:
     def events(self) -> list[Event]:
         """What jobs reported since last asked."""
         return [self._events.popleft() for _ in range(len(self._events))]
+
+    def give_up(self, is_hopeless: Callable[[str], bool]) -> None:
+        """From now on, jobs that are refused are dropped if their call is hopeless; that is an alarm ``spool_gone``.
+
+        Args:
+            is_hopeless: Tells of a call whether nothing of it can be written any more.
+        """
+        self._is_hopeless = is_hopeless
 
     def close(self) -> None:
         """Ends the threads when their queues are empty; jobs that the disk refuses are given up."""
@@ -84,6 +97,10 @@ class Disk:
         for call, jobs in list(refused.items()):
             while jobs and self._done_with(call, jobs[0]):
                 jobs.popleft()
+            if jobs and self._is_hopeless(call):
+                self._events.append(Alarm(kind="spool_gone", call=call))
+                self._done.extend([None] * len(jobs))
+                jobs.clear()
             if not jobs:
                 del refused[call]
 

@@ -69,6 +69,11 @@ class CallSpool:
         return len(self._backlog) + (self._opening is not None)
 
     @property
+    def is_gone(self) -> bool:
+        """Whether somebody took the call's directory away."""
+        return self._opening is None and not self._directory.is_dir()
+
+    @property
     def has_place(self) -> bool:
         """Whether it is known what the next part follows; until then records wait, and that is no alarm."""
         return self._has_place
@@ -185,6 +190,14 @@ class CallSpool:
         self._cuts.append(cut)
         self._cut_backlog(from_us, to_us)
         self.roll(self._opened_us)
+
+    def give_up(self) -> None:
+        """Nothing of the call can be written any more: what waits in memory goes."""
+        self._disk.backlog_bytes -= sum(map(len, self._backlog))
+        self._backlog.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest after everything else."""

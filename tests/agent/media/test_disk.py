@@ -71,3 +71,31 @@ def test_a_fault_that_is_not_the_disks_is_told_and_ends_no_thread() -> None:
     assert written.wait(PATIENCE_S)
     disk.close()
     assert [type(fault) for fault in faults] == [ZeroDivisionError]
+
+
+def test_a_process_that_ends_waits_for_no_call_whose_directory_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs are dropped, with an alarm; a call that is refused for another reason is still waited for."""
+    monkeypatch.setattr(disks, "_RETRY_S", 0.01)
+    disk, may_write, written, order = Disk(raises, threads=1), Flag(), Flag(), list[int]()
+
+    def job() -> Sequence[Event]:
+        if not may_write.is_set():
+            raise OSError
+        order.append(1)
+        return sets(written)()
+
+    disk.submit(A, lambda: raises(FileNotFoundError()))
+    disk.submit(A, lambda: raises(FileNotFoundError()))
+    disk.submit(B, job)
+    disk.give_up(lambda call: call == A)
+    events: list[Event] = []
+    while Alarm(kind="spool_gone", call=A) not in events:
+        events += disk.events()
+    assert not disk.is_idle
+    may_write.set()
+    assert written.wait(PATIENCE_S)
+    disk.close()
+    events += disk.events()
+    assert disk.is_idle
+    assert order == [1]
+    assert [one.call for one in events if isinstance(one, Alarm) and one.kind == "spool_gone"] == [A]
