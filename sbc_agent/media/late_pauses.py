@@ -17,8 +17,9 @@ from sbc_agent.media.call_state import STATE_NAME, replace_file
 from sbc_agent.media.cuts import Cut
 from sbc_agent.media.disk import Disk
 from sbc_agent.media.messages import Alarm, Event, Pause, PauseApplied, Resume
-from sbc_agent.media.pauses import applied, pause_of
+from sbc_agent.media.pauses import applied, owed_pause, pause_of
 from sbc_agent.media.recovery import Recovery
+from sbc_agent.media.silence import Silence
 
 
 class LatePauses:
@@ -54,12 +55,10 @@ class LatePauses:
         causes: tuple[str, ...] = ()
         if unfinished is not None:
             silence = unfinished.silence
-            if not silence.takes(command.origin, command.number):
+            owed = _carried_out(silence, command, now_us)
+            if owed is None:
                 return applied(command, "superseded", at_us=now_us, causes=silence.causes)
-            if isinstance(command, Pause):
-                silence.begin(pause_of(command))
-            else:
-                silence.end(command.cause, max(command.at_us, now_us), command.by)
+            command = owed
             replace_file(directory / STATE_NAME, unfinished.state.encode())
             causes = silence.causes
         if isinstance(command, Resume):
@@ -76,3 +75,16 @@ class LatePauses:
             return self._recovery.reopen(call).call
         except (MalformedInput, IntegrityError):
             return None
+
+
+def _carried_out(silence: Silence, command: Pause | Resume, now_us: int) -> Pause | Resume | None:
+    """Notes a command in a call's silence; what is left of it to do, or None."""
+    if isinstance(command, Pause):
+        owed = owed_pause(silence, command)
+        if owed is not None:
+            silence.begin(pause_of(owed))
+        return owed
+    if not silence.takes(command.origin, command.cause, command.number):
+        return None
+    silence.lift(command.origin, command.cause, command.number, max(command.at_us, now_us), command.by)
+    return command

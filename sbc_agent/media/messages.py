@@ -170,7 +170,8 @@ class Pause(_Message):
         from_us: Where the silence begins, margin for clocks included; it may lie before ``at_us``, or after it.
         cause: Why; a call is silent while the set of its causes is not empty.
         origin: Who counts the command.
-        number: Its number among the origin's commands for this call: what is not above the last one is superseded.
+        number: Its number among the origin's commands for this call. One that is not above the last of its cause is
+            superseded, except for its silence up to the resume that overtook it.
         command: Its id.
         by: Who asked for it; an opaque id.
         effective_at_us: The moment that was asked for, without margin.
@@ -290,8 +291,8 @@ class PauseApplied(_Message):
         action: What was asked for.
         cause: Of the command.
         outcome: ``acknowledged``: nothing of the span had left the ring. ``too_late``: something had; ``CutDone``
-            follows. ``superseded``: its number was not above the last one, nothing changed. ``unknown``: the call is
-            neither in the rings nor in the spool.
+            follows. ``superseded``: newer commands of its cause have left nothing of it to do. ``unknown``: the
+            call is neither in the rings nor in the spool.
         from_us: Where the silence begins (pause), or where the call is heard again if no cause is left (resume).
         at_us: When it was carried out.
         left_until_us: Latest arrival that had left the ring by then; 0 for none.

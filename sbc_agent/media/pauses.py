@@ -8,7 +8,8 @@ moment in which it is carried out: what came before that is dropped.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from dualtone.domain.call_files import SilentEntry
@@ -17,16 +18,15 @@ from sbc_agent.media.clock import FOREVER, Moment
 from sbc_agent.media.lines import Lines
 from sbc_agent.media.messages import Alarm, Event, LeaseExpired, Pause, PauseApplied, Resume, SilentFrom
 from sbc_agent.media.recording import Answer, Recording
-from sbc_agent.media.silence import CallPause
+from sbc_agent.media.silence import CallPause, Silence
 
 
 @dataclass(slots=True)
 class _Taking:
-    """A span that is being taken back, both ends included, and the first packet of each row that it took."""
+    """Spans that are being taken back, both ends included, and the first packet of each row that was taken."""
 
     recording: Recording
-    from_us: int
-    to_us: int
+    spans: list[tuple[int, int]]
     firsts: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -47,17 +47,19 @@ class Pauses:
 
     def pause(self, recording: Recording, command: Pause, moment: Moment) -> None:
         """Carries out a pause; ``PauseApplied`` answers it."""
-        self._pass_time(recording, moment.now_us)
+        self._pass_time(recording, moment)
         call, silence = recording.call, recording.call.silence
-        if not silence.takes(command.origin, command.number):
+        owed = owed_pause(silence, command)
+        if owed is None:
             self._tell(self._applied(recording, command, "superseded", moment))
             return
+        command = owed
         to_us = FOREVER if command.until_us is None else command.until_us - 1
         left_us = min(to_us, recording.left_until_us)
         is_late = command.from_us <= left_us and not silence.covers(command.from_us, left_us)
         pause = pause_of(command)
         pause.silent_from = silence.silent_since(command.from_us)
-        firsts = self._take_back(recording, command.from_us, to_us, moment)
+        firsts = self._take_back(recording, [(command.from_us, to_us)], moment)
         if not pause.silent_from:
             pause.silent_from = [
                 self._silent_from(stream, firsts.get(stream.row), command.from_us, is_late=is_late)
@@ -66,7 +68,7 @@ class Pauses:
         silence.begin(pause)
         if call.ended_at_us is not None:
             silence.close(call.ended_at_us)
-        self._pass_time(recording, moment.now_us)
+        self._pass_time(recording, moment)
         applied = self._applied(recording, command, "too_late" if is_late else "acknowledged", moment)
         silent = tuple(
             SilentFrom(stream=one.stream, rtp_timestamp=one.rtp_timestamp, at_us=one.at_us) for one in pause.silent_from
@@ -76,23 +78,20 @@ class Pauses:
 
     def resume(self, recording: Recording, command: Resume, moment: Moment) -> None:
         """Carries out a resume; ``PauseApplied`` answers it."""
-        self._pass_time(recording, moment.now_us)
+        self._pass_time(recording, moment)
         silence = recording.call.silence
-        if not silence.takes(command.origin, command.number):
+        if not silence.takes(command.origin, command.cause, command.number):
             self._tell(self._applied(recording, command, "superseded", moment))
             return
         if recording.call.ended_at_us is None:
             self._lines.drain_rows(recording.rows, moment)
-        silence.end(command.cause, max(command.at_us, moment.now_us), command.by)
+        silence.lift(command.origin, command.cause, command.number, max(command.at_us, moment.now_us), command.by)
         self.set_windows(recording)
         self._answer(recording, self._applied(recording, command, "acknowledged", moment))
 
     def set_windows(self, recording: Recording) -> None:
         """Lets the intake keep what the call's causes allow, from now on; what ends by itself is awaited."""
-        intake = self._lines.intake
-        if recording.call.ended_at_us is None:
-            for stream in recording.call.heard:
-                intake.keep_from_us[stream.row], intake.keep_until_us[stream.row] = recording.call.window(stream)
+        self._set_windows(recording)
         due_us = recording.call.silence.due_us
         if due_us < FOREVER:
             heapq.heappush(self._timers, (due_us, recording.call.call))
@@ -103,18 +102,18 @@ class Pauses:
         if taking is None:
             return
         ring, intake = self._lines.ring, self._lines.intake
-        for row in taking.recording.rows:
-            first = ring.first(row, taking.from_us, taking.to_us)
+        for row, span in itertools.product(taking.recording.rows, taking.spans):
+            first = ring.first(row, *span)
             if first is not None:
                 taking.firsts[row] = min(first, taking.firsts.get(row, first))
-            intake.forget(row, taking.from_us, taking.to_us)
+            intake.forget(row, *span)
 
-    def tick(self, recordings: Mapping[str, Recording], now_us: int) -> None:
+    def tick(self, recordings: Mapping[str, Recording], moment: Moment) -> None:
         """Ends what ends by itself, and tries again to answer what could not be noted; before sockets are drained."""
-        while self._timers and self._timers[0][0] <= now_us:
+        while self._timers and self._timers[0][0] <= moment.now_us:
             recording = recordings.get(heapq.heappop(self._timers)[1])
             if recording is not None and recording.call.ended_at_us is None:
-                self._pass_time(recording, now_us)
+                self._pass_time(recording, moment)
         for recording in list(self._unanswered.values()):
             self.answer(recording)
 
@@ -144,9 +143,15 @@ class Pauses:
         had, self._has_traces = self._has_traces, False
         return had
 
-    def _pass_time(self, recording: Recording, now_us: int) -> None:
-        call = recording.call
-        for lapse in call.silence.pass_time(now_us):
+    def _pass_time(self, recording: Recording, moment: Moment) -> None:
+        """Ends what ends by itself; what waits in the sockets came before, during or after it, and is judged so."""
+        call, lasted = recording.call, recording.call.silence.open
+        lapses = call.silence.pass_time(moment.now_us)
+        ended = [pause for pause in lasted if pause.to_us is not None]
+        if ended and call.ended_at_us is None:
+            self._set_windows(recording, before=ended)
+            self._take_back(recording, [(pause.from_us, (pause.to_us or 0) - 1) for pause in ended], moment)
+        for lapse in lapses:
             self._tell(LeaseExpired.model_validate({"call": call.call, **asdict(lapse)}))
             if lapse.on_expiry == "silent":
                 self._tell(Alarm(kind="lease_expired", call=call.call))
@@ -155,9 +160,18 @@ class Pauses:
             recording.spool.write_state(call.state)
         self.set_windows(recording)
 
-    def _take_back(self, recording: Recording, from_us: int, to_us: int, moment: Moment) -> dict[int, tuple[int, int]]:
-        """Takes back what arrived within a span; returns arrival and RTP timestamp of the first packet of each row."""
-        self._taking = taking = _Taking(recording, from_us, to_us)
+    def _set_windows(self, recording: Recording, *, before: Sequence[CallPause] = ()) -> None:
+        call, intake = recording.call, self._lines.intake
+        if call.ended_at_us is None:
+            for stream in call.heard:
+                window = call.window(stream, before=before)
+                intake.keep_from_us[stream.row], intake.keep_until_us[stream.row] = window
+
+    def _take_back(
+        self, recording: Recording, spans: list[tuple[int, int]], moment: Moment
+    ) -> dict[int, tuple[int, int]]:
+        """Takes back what arrived within spans; returns arrival and RTP timestamp of the first packet of each row."""
+        self._taking = taking = _Taking(recording, spans)
         self.enforce()
         if recording.call.ended_at_us is None:
             self._lines.drain_rows(recording.rows, moment)
@@ -194,6 +208,17 @@ class Pauses:
     def _answer(self, recording: Recording, event: PauseApplied, cut: tuple[int, int] | None = None) -> None:
         recording.answers.append(Answer(event, cut))
         self.answer(recording)
+
+
+def owed_pause(silence: Silence, command: Pause) -> Pause | None:
+    """A pause as it is to be carried out, its number noted; None if newer commands have left nothing of it to do."""
+    if silence.takes(command.origin, command.cause, command.number):
+        return command
+    until_us = silence.owed_until(command.origin, command.cause, command.number)
+    if until_us is None or until_us <= command.from_us:
+        return None
+    ends = [moment for moment in (until_us, command.until_us) if moment is not None and moment < FOREVER]
+    return command.model_copy(update={"until_us": min(ends, default=None)})
 
 
 def pause_of(command: Pause) -> CallPause:

@@ -2,13 +2,17 @@
 
 A call is heard while the set of its causes is empty. Every pause command is kept as it was carried out, two of one
 cause as well, so that the manifest says who asked for what; a resume ends all pauses of its cause. The commands of each
-origin are numbered: one that is not above the last changes nothing, so that an old resume never reopens a newer pause.
+origin are numbered, and compared within a cause, since commands of different causes do not touch each other. A resume
+that is not above the last changes nothing: an old one never reopens a newer pause. A pause that was overtaken on its
+way is still owed its silence: from its beginning to the resume that overtook it. So whatever the order of delivery, the
+causes are those of the numbers' order, and no span is kept that was to be silent.
+
 Pure; times are microseconds of the agent's clock, spans include their beginning and not their end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -94,50 +98,79 @@ class Lapse:
 
 
 @checked(config=_STRICT, slots=True)
+class Lifted:
+    """The last resume of a cause by an origin: its number, and the moment in which it was carried out."""
+
+    number: int
+    at_us: int
+
+
+@checked(config=_STRICT, slots=True)
 class Silence:
-    """All pauses of a call, in the order in which they were carried out, and the last number of each origin."""
+    """All pauses of a call, in the order in which they were carried out, and the last numbers of each origin."""
 
     pauses: list[CallPause] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
+    lifted: dict[str, Lifted] = field(default_factory=dict)
+
+    @property
+    def open(self) -> list[CallPause]:
+        """The pauses that last, those that are still to begin included."""
+        return [pause for pause in self.pauses if pause.to_us is None]
 
     @property
     def causes(self) -> tuple[str, ...]:
         """The causes for which the call is silent now, or will be, sorted."""
-        return tuple(sorted({pause.cause for pause in self._open()}))
+        return tuple(sorted({pause.cause for pause in self.open}))
 
     @property
     def due_us(self) -> int:
         """When something ends or runs out by itself; ``FOREVER`` if nothing does."""
-        moments = [moment for pause in self._open() for moment in (pause.until_us, pause.lease_until_us)]
+        moments = [moment for pause in self.open for moment in (pause.until_us, pause.lease_until_us)]
         return min((moment for moment in moments if moment is not None), default=FOREVER)
 
-    def takes(self, origin: str, number: int) -> bool:
-        """Whether a command is newer than all that its origin sent before; from now on it is one of those."""
-        if number <= self.numbers.get(origin, -1):
+    def takes(self, origin: str, cause: str, number: int) -> bool:
+        """Whether a command is newer than all that its origin sent of its cause; from now on it is one of those."""
+        if number <= self.numbers.get(_key(origin, cause), -1):
             return False
-        self.numbers[origin] = number
+        self.numbers[_key(origin, cause)] = number
         return True
+
+    def owed_until(self, origin: str, cause: str, number: int) -> int | None:
+        """Until when a pause is to hold that newer commands have overtaken; None if it was carried out already.
+
+        To the newer resume, as far as one is known; to the resume that is still to come, if a newer pause was first.
+        """
+        if any((pause.origin, pause.cause, pause.number) == (origin, cause, number) for pause in self.pauses):
+            return None
+        lifted = self.lifted.get(_key(origin, cause))
+        return lifted.at_us if lifted is not None and lifted.number > number else FOREVER
+
+    def lift(self, origin: str, cause: str, number: int, at_us: int, by: str) -> None:
+        """A resume is carried out."""
+        self.lifted[_key(origin, cause)] = Lifted(number, at_us)
+        self.end(cause, at_us, by)
 
     def begin(self, pause: CallPause) -> None:
         """Another pause; its lease renews those of the same cause."""
-        for earlier in self._open():
+        for earlier in self.open:
             if earlier.cause == pause.cause:
                 earlier.lease_until_us, earlier.on_expiry = pause.lease_until_us, pause.on_expiry
         self.pauses.append(pause)
 
     def end(self, cause: str, at_us: int, by: str) -> None:
         """A cause is over."""
-        for pause in self._open():
+        for pause in self.open:
             if pause.cause == cause:
                 pause.end(at_us, by)
 
     def pass_time(self, now_us: int) -> list[Lapse]:
         """Ends what ends by itself by now; returns the leases that ran out."""
-        for pause in self._open():
+        for pause in self.open:
             if pause.until_us is not None and pause.until_us <= now_us:
                 pause.end(pause.until_us, BY_UNTIL)
         lapses: dict[str, Lapse] = {}
-        for pause in self._open():
+        for pause in self.open:
             lease_us = pause.lease_until_us
             if lease_us is not None and lease_us <= now_us:
                 pause.lease_until_us, pause.lease_expired = None, True
@@ -148,19 +181,21 @@ class Silence:
 
     def close(self, at_us: int) -> None:
         """The call is over, and every pause with it."""
-        for pause in self._open():
+        for pause in self.open:
             pause.end(at_us if pause.until_us is None else min(at_us, pause.until_us), "")
 
-    def window(self, from_us: int) -> tuple[int, int]:
+    def window(self, from_us: int, *, before: Sequence[CallPause] = ()) -> tuple[int, int]:
         """Between which arrivals packets that are still to come are kept, both ends included.
 
-        All that arrived before the last command is in the ring already: only the last silence can still meet them.
+        What arrived before a pause began, or before one ended, has been drained by then.
 
         Args:
             from_us: When the stream began to be heard.
+            before: Pauses that have just ended, and of which that is not yet so.
         """
-        ended = (to_us for _, to_us in self._spans(0, FOREVER) if to_us < FOREVER)
-        return max([from_us, *ended]), min((pause.from_us for pause in self._open()), default=FOREVER + 1) - 1
+        ended = [pause for pause in self.pauses if pause.to_us is not None and pause.to_us > pause.from_us]
+        keep_from_us = max([from_us, *(pause.to_us or 0 for pause in ended if pause not in before)])
+        return keep_from_us, min((pause.from_us for pause in self.open), default=FOREVER + 1) - 1
 
     def covers(self, from_us: int, to_us: int) -> bool:
         """Whether a span, both ends included, is silent throughout already."""
@@ -181,10 +216,7 @@ class Silence:
 
     def silent_since(self, from_us: int) -> list[SilentEntry]:
         """Where the streams fell silent that are silent at a moment already; none if they are not."""
-        return next((pause.silent_from for pause in self._open() if pause.from_us <= from_us), [])
-
-    def _open(self) -> Iterator[CallPause]:
-        return (pause for pause in self.pauses if pause.to_us is None)
+        return next((pause.silent_from for pause in self.open if pause.from_us <= from_us), [])
 
     def _spans(self, begin_us: int, end_us: int, cause: str | None = None) -> Iterator[tuple[int, int]]:
         for pause in self.pauses:
@@ -192,6 +224,10 @@ class Silence:
             to_us = end_us if pause.to_us is None else min(pause.to_us, end_us)
             if cause in (None, pause.cause) and from_us < to_us:
                 yield from_us, to_us
+
+
+def _key(origin: str, cause: str) -> str:
+    return f"{origin} {cause}"
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -150,6 +150,36 @@ def test_an_old_resume_never_reopens_a_newer_pause(tmp_path: Path) -> None:
     assert finished(desk).sequences(0) == kept([(from_us, 1 << 60)], number)
 
 
+def test_a_pause_that_its_resume_overtook_is_silent_up_to_that(tmp_path: Path) -> None:
+    """The two come in the wrong order: the causes are as if they had not, and nothing of the span is kept."""
+    desk = Desk(tmp_path)
+    desk.begin()
+    number = desk.talk(1)
+    from_us = desk.now_us
+    number = desk.talk(1, number)
+    resume = desk.resume(number=11)
+    resumed_us = desk.now_us
+    assert resume is not None
+    number = desk.talk(0.4, number)
+    for outcome in ("acknowledged", "superseded"):
+        pause = desk.pause(from_us, number=10)
+        assert pause is not None
+        assert (pause.outcome, pause.causes) == (outcome, ())
+    number = desk.talk(1, number)
+    assert finished(desk).sequences(0) == kept([(from_us, resumed_us)], number)
+
+
+def test_commands_of_another_cause_overtake_nothing(tmp_path: Path) -> None:
+    """A manual pause that comes after a newer resume of a payment is carried out."""
+    desk = Desk(tmp_path)
+    desk.begin()
+    desk.talk(1)
+    desk.resume("payment", number=11)
+    answer = desk.pause(desk.now_us, "manual", number=10)
+    assert answer is not None
+    assert (answer.outcome, answer.causes) == ("acknowledged", ("manual",))
+
+
 def test_a_pause_in_the_future_begins_when_it_is_due(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.begin()

@@ -36,11 +36,23 @@ def test_a_call_is_heard_again_when_its_last_cause_is_gone() -> None:
     assert silence.spans(0, 1_000) == [("hold", 200, 400), ("payment", 100, 300)]
 
 
-def test_numbers_count_for_each_origin_alone() -> None:
-    """An old resume never reopens a newer pause, whoever repeats it; another origin counts for itself."""
+def test_numbers_count_for_each_origin_and_cause_alone() -> None:
+    """An old resume never reopens a newer pause, whoever repeats it; other origins and causes count for themselves."""
     silence = Silence()
-    assert [silence.takes("cloud", number) for number in (5, 5, 4, 6)] == [True, False, False, True]
-    assert silence.takes("lan", 1)
+    assert [silence.takes("cloud", "payment", number) for number in (5, 5, 4, 6)] == [True, False, False, True]
+    assert silence.takes("lan", "payment", 1)
+    assert silence.takes("cloud", "manual", 1)
+
+
+def test_what_is_owed_to_a_pause_that_was_overtaken() -> None:
+    """To the newer resume; to the one that is still to come where a newer pause was first; nothing when it was done."""
+    silence = Silence()
+    assert silence.takes("cloud", "payment", 2)
+    assert silence.owed_until("cloud", "payment", 1) == FOREVER
+    silence.lift("cloud", "payment", 3, 300, "a")
+    assert silence.owed_until("cloud", "payment", 2) == 300
+    silence.begin(pause(100))
+    assert silence.owed_until("cloud", "payment", 1) is None
 
 
 def test_a_resume_ends_all_pauses_of_its_cause_and_no_other() -> None:
