@@ -240,12 +240,16 @@ class Control:
             return running
         loop = asyncio.get_running_loop()
         execution = Execution(call, order, loop.create_future(), loop.create_future())
-        message = order.message(call)
-        if isinstance(message, Pause):
-            self._media.pause(message)
-        else:
-            self._media.resume(message)
         self._executions[call, order.command] = execution
+        message = order.message(call)
+        try:
+            if isinstance(message, Pause):
+                self._media.pause(message)
+            else:
+                self._media.resume(message)
+        except Unavailable:
+            del self._executions[call, order.command]
+            raise
         return execution
 
     # -- what the media process tells -------------------------------------------------------------------------------
