@@ -133,7 +133,7 @@ class Engine:
         if moment.now_us - self._ticked_us > _LATE_TICKS * self._settings.tick_us:
             self._relieve(self._recordings, moment)
         self._ticked_us = moment.now_us
-        self._pauses.tick(self._recordings, moment.now_us)
+        self._pauses.tick(self._recordings, moment)
         self._lines.drain_share(self._tick, moment)
         recordings, turn = self._turns.due(self._tick)
         self._leave(recordings, turn, moment.now_us - self._settings.hold_back_us, moment.now_us)
@@ -236,6 +236,7 @@ class Engine:
 
     def _drain_all(self, moment: Moment, *, flush: bool) -> None:
         self._draining, self._flushing = True, self._flushing or flush
+        self._disk.give_up(lambda call: not (self._settings.spool_dir / call).is_dir())
         for call, recording in list(self._recordings.items()):
             if recording.call.ended_at_us is None:
                 self._end(recording, messages.End(call=call, at_us=moment.now_us, reason="shutdown"), moment)
@@ -312,9 +313,11 @@ class Engine:
         call, spool, settings = recording.call, recording.spool, self._settings
         try:
             if not spool.retry(now_us) or not self._pauses.answer(recording):
+                self._give_up_if_gone(recording)
                 return
             spool.close_part()
         except OSError:
+            self._give_up_if_gone(recording)
             return
         self._events += recording.watch_spool()
         if not call.alarmed_no_media:
@@ -334,10 +337,20 @@ class Engine:
                 counters=counters,
             )
         )
-        for row in recording.rows:
-            self._lines.release(row)
-        for counts in counters.values():
-            for name, value in counts.items():
+        self._leave_rings(recording)
+
+    def _give_up_if_gone(self, recording: Recording) -> None:
+        """Does not wait, when about to end, for a call whose directory somebody took away."""
+        if self._draining and recording.spool.is_gone:
+            recording.spool.give_up()
+            self._tell(Alarm(kind="spool_gone", call=recording.call.call))
+            self._leave_rings(recording)
+
+    def _leave_rings(self, recording: Recording) -> None:
+        for stream in recording.call.heard:
+            for name, value in self.intake.counters.of(stream.row).items():
                 self._finished[name] += value
-        self._turns.remove(call.call)
-        del self._recordings[call.call], self._ending[call.call]
+            self._lines.release(stream.row)
+        call = recording.call.call
+        self._turns.remove(call)
+        del self._recordings[call], self._ending[call]

@@ -353,7 +353,7 @@ class Alarm(_Message):
     them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
     the call's state), ``memory_unlocked`` (rings may be swapped out), ``core_dumps`` (the system does not forbid them),
     ``lease_expired`` (a call stays silent), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
-    leftover that no key opens).
+    leftover that no key opens), ``spool_gone`` (a call was given up at the end: its directory is not there any more).
     """
 
     event: Literal["alarm"] = "alarm"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dualtone.domain.call_files import GapEntry
+from sbc_agent.media import disk as disks
 from sbc_agent.media import messages, spool
 from sbc_agent.media.messages import Alarm, Finished, PartClosed, PortFree
 from tests.agent.media.desk import START_US, Desk
@@ -290,6 +292,29 @@ def test_a_full_spool_loses_nothing_in_memory(tmp_path: Path) -> None:
     desk.end()
     desk.run(2)
     assert desk.opened().sequences(0) == list(range(number))
+
+
+@pytest.mark.parametrize("when", ["before a part is closed", "while records wait", "after the end"])
+def test_a_directory_that_was_taken_away_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A call of which nothing can be written any more is given up at the end, with an alarm; until then it is tried."""
+    monkeypatch.setattr(disks, "_RETRY_S", 0.01)
+    desk = Desk(tmp_path, hold_back_ms=200, part_s=2 if when == "while records wait" else 60)
+    desk.begin()
+    number = desk.talk(1)
+    if when == "after the end":
+        desk.end()
+    shutil.rmtree(desk.spool_dir / CALL)
+    desk.talk(4, number)
+    assert "spool_gone" not in alarms(desk)
+    desk.tell(messages.Drain())
+    while not desk.engine.is_drained:
+        desk.run(0.1)
+    assert alarms(desk).count("spool_gone") >= 1
+    assert desk.disk.backlog_bytes == 0
+    desk.settle()
+    assert list(desk.spool_dir.iterdir()) == []
 
 
 def test_what_waits_in_memory_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
