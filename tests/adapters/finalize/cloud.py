@@ -159,6 +159,11 @@ class Cloud:
                     stored.last_modified = datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None)
         return sent.manifest_key
 
+    def receive_manifest(self, sent: Upload) -> str:
+        """Puts the manifest alone; returns its key."""
+        self.s3.put_object(Bucket=INGEST, Key=sent.manifest_key, Body=sent.files[sent.manifest_key])
+        return sent.manifest_key
+
     def ingest_keys(self) -> list[str]:
         """What lies in the ingest bucket."""
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket=INGEST).get("Contents", [])]

@@ -101,9 +101,11 @@ class CutPausedSpans:
         if not late:
             return
         spans = [span for _command, span in late]
-        if (agent := self._agent(ledger, tenant, call)) is not None:
-            self._cut_uploads(call_files.ingest_prefix(tenant, agent, call), spans)
+        agent = self._agent(ledger, tenant, call)
+        unreadable = 0 if agent is None else self._cut_uploads(call_files.ingest_prefix(tenant, agent, call), spans)
         self._puncture(tenant, call, spans)
+        if unreadable:
+            raise IntegrityError("a part of the call cannot be read, so that nothing can be cut out of it")
         for command, span in late:
             if command.gone_at_ms is None and _is_clean_at_agent(command):
                 at_ms = self._now_ms()
@@ -115,19 +117,15 @@ class CutPausedSpans:
         recorded = self._recordings.of_call(tenant, call)
         return recorded[0].agent if recorded else None
 
-    def _cut_uploads(self, prefix: str, spans: Sequence[PauseSpan]) -> None:
+    def _cut_uploads(self, prefix: str, spans: Sequence[PauseSpan]) -> int:
+        """Cuts all parts below a prefix until none changes any more; returns how many are none."""
         # The moment at which a pause ends is no part of it.
         bounds = [(span.from_us, FOREVER_US if span.to_us is None else span.to_us - 1) for span in spans]
-        unreadable = 0
         for _pass in range(_PASSES):
             outcomes = [self._cut(key, bounds) for key in self._parts.names(prefix) if key.endswith(_PART)]
-            unreadable = outcomes.count(None)
             if not any(outcomes):
-                break
-        else:
-            raise Unavailable("the parts of the call are changed by others without end")
-        if unreadable:
-            raise IntegrityError("a part of the call cannot be read, so that nothing can be cut out of it")
+                return outcomes.count(None)
+        raise Unavailable("the parts of the call are changed by others without end")
 
     def _cut(self, key: str, bounds: Sequence[tuple[int, int]]) -> bool | None:
         """Cuts one part; whether it was, or may have been, another one before; None if it is no part."""
