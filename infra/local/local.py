@@ -25,13 +25,16 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives import serialization
 
 from infra.local.agent import Agent, AgentFailed, AgentPlan
-from infra.local.client import ApiProblem
+from infra.local.client import ApiClient, ApiProblem
 from infra.local.cloud import CREDENTIALS, LocalCloud
 from infra.local.functions import FunctionError
 from infra.local.intrinsics import TemplateError
 from infra.local.template import REGION
+from sbc_agent.runtime.durable import write_private
+from sbc_agent.runtime.lan_credentials import CERTIFICATE_FILE, bearer_token
 
 AGENT_TENANT = "acme"
+LINE_FILE = "local.json"
 _WATCH_S = 0.5
 _LONGEST_HOLD_BACK_S = 30.0
 _INHERITED = re.compile(r"(?!AWS_|DUALTONE_|POWERTOOLS_)")
@@ -41,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `dualtone local`."""
     parser.add_argument("--json", action="store_true", help="print one JSON line when ready, and nothing else")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="D", help="keep logs, spool and settings here (default: temporary)"
+        "--data-dir",
+        type=Path,
+        metavar="D",
+        help=f"keep logs, spool, settings and {LINE_FILE} (this line, kept up to date) here (default: temporary)",
     )
     parser.add_argument(
         "--hold-back", type=_hold_back, default=5.0, metavar="S", help="hold-back in seconds (default: 5)"
@@ -74,12 +80,18 @@ def run(arguments: argparse.Namespace) -> int:
             cloud = stack.enter_context(LocalCloud(api_port=arguments.api_port, aws_port=arguments.aws_port))
             warming = stack.enter_context(ThreadPoolExecutor(1)).submit(cloud.functions.warm)
             plan = _agent_plan(arguments, data_dir, cloud)
-            agent = stack.enter_context(Agent(plan, cloud.tenants[AGENT_TENANT].tokens["administrator"]))
+            administrator = cloud.tenants[AGENT_TENANT].tokens["administrator"]
             warming.result()
-            line = describe(cloud, agent.ready, plan, arguments.hold_back)
+            endpoint = ApiClient(cloud.api_url, administrator).post("/v1/payment-endpoints", {"name": "local"})
+            agent = stack.enter_context(Agent(plan, administrator))
+            line = describe(cloud, agent.ready, plan, arguments.hold_back, endpoint)
+            _keep(line, data_dir)
             say(json.dumps(line) if arguments.json else _summary(line))
             while not stopping.wait(_WATCH_S):
                 agent.check()
+                if agent.ready["pids"]["sip"] != line["pids"]["sip"]:  # it was started again
+                    line = describe(cloud, agent.ready, plan, arguments.hold_back, endpoint)
+                    _keep(line, data_dir)
     except _Stopped:
         pass
     except (AgentFailed, ApiProblem, FunctionError, TemplateError, OSError) as error:
@@ -88,20 +100,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def describe(cloud: LocalCloud, agent: Mapping[str, Any], plan: AgentPlan, hold_back_s: float) -> dict[str, Any]:
+def describe(
+    cloud: LocalCloud, agent: Mapping[str, Any], plan: AgentPlan, hold_back_s: float, endpoint: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what the JSON line says: where everything is, and the keys to it."""
+    state_dir = plan.directory / "state"
     return {
         "api": cloud.api_url,
         "sip_udp": agent["sip_udp"],
         "sip_tcp": agent["sip_tcp"],
         "sip_tls": agent.get("sip_tls"),
         "agent_lan": agent.get("lan"),
+        "agent_lan_token": bearer_token(state_dir),
+        "agent_lan_certificate": str(state_dir / CERTIFICATE_FILE),
         "agent_tenant": AGENT_TENANT,
         "tenants": {name: dict(tenant.tokens) for name, tenant in cloud.tenants.items()},
         "token_url": f"{cloud.api_url}/v1/token",
-        "webhook_url": None,
-        "webhook_secret": None,
-        "public_keys": {"recording_signing": _public_key_pem(cloud, "SigningKey")},
+        "webhook_url": endpoint["url"],
+        "webhook_secret": endpoint["secret"],
+        "public_keys": {
+            "recording_signing": _public_key_pem(cloud, "SigningKey"),
+            "gap_certificates": _public_key_pem(cloud, "CertificateKey"),
+        },
         "aws_endpoint": cloud.aws_endpoint,
         "region": REGION,
         "resources": cloud.resources(),
@@ -112,6 +132,11 @@ def describe(cloud: LocalCloud, agent: Mapping[str, Any], plan: AgentPlan, hold_
         "metrics": agent.get("metrics"),
         "version": importlib.metadata.version("dualtone"),
     }
+
+
+def _keep(line: Mapping[str, Any], data_dir: Path) -> None:
+    """Write what the JSON line says now to a file: process ids change when the agent is started again."""
+    write_private(data_dir / LINE_FILE, json.dumps(line).encode() + b"\n")
 
 
 def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud) -> AgentPlan:
@@ -160,6 +185,8 @@ Dualtone {line["version"]} runs on this machine. Ctrl-C stops it.
   SIPREC      {line["sip_udp"]} (UDP), {line["sip_tcp"]} (TCP), recording for {line["agent_tenant"]}
   API         {line["api"]}/v1/openapi.json
   AWS         AWS_ENDPOINT_URL={line["aws_endpoint"]}, region {line["region"]}, any credentials
+  LAN         {line["agent_lan"]} (the agent's own endpoint, for pauses without an uplink)
+  Payments    {line["webhook_url"]}
   Spool       {line["spool_dir"]}
   Logs        {Path(line["log_files"][0]).parent}
 
