@@ -26,10 +26,10 @@ def _message(record: SQSRecord) -> None:
     """Does what one message asks."""
     for request in finalize_queue.requests(record.json_body):
         try:
-            if request.heard_until_ms is None:
+            if request.lasted_until_ms is None:
                 outcome = finalizer()(request.key)
             else:
-                outcome = finalizer().interrupted(request.key, request.heard_until_ms)
+                outcome = finalizer().interrupted(request.key, request.lasted_until_ms)
         except Exception as error:
             observability.failed(observability.FINALIZE_FAILED, error, upload=request.key)
             raise

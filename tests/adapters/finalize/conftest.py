@@ -1,4 +1,4 @@
-"""A cloud for each test, started cold."""
+"""A cloud for each test, started cold, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from moto import mock_aws
 
+from dualtone.adapters import clock
 from infra.local.moto_fixes import mended
-from tests.adapters.finalize.cloud import CREDENTIALS, Cloud, made_cloud, start_cold
+from tests.adapters.finalize.cloud import CREDENTIALS, Cloud, FakeClock, made_cloud, start_cold
 
 
 @pytest.fixture
@@ -24,3 +25,11 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         start_cold()
         yield made
         start_cold()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The functions' clock, which stands still until it is told otherwise; it begins where the sample calls do."""
+    fake = FakeClock()
+    monkeypatch.setattr(clock, "now_ms", fake)
+    return fake

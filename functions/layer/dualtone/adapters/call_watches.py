@@ -132,6 +132,7 @@ def _values(watch: Watch) -> dict[str, object]:
         "due_at_ms": watch.due_at_ms,
         "interrupted_at_ms": watch.interrupted_at_ms,
         "asked_for_ms": watch.asked_for_ms,
+        "lasted_until_ms": watch.lasted_until_ms,
     }
 
 
@@ -144,4 +145,5 @@ def _watch(item: Mapping[str, Any]) -> Watch:
         due_at_ms=item["due_at_ms"],
         interrupted_at_ms=item.get("interrupted_at_ms"),
         asked_for_ms=item.get("asked_for_ms"),
+        lasted_until_ms=item.get("lasted_until_ms"),
     )

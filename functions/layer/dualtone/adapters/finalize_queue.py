@@ -1,7 +1,7 @@
 """The finaliser's queue: notices of S3 that something arrived, and the sweeper's word that a call went silent.
 
-The sweeper's message is ``{"interrupted": {"key": <where the manifest would lie>, "heard_until_ms": <Unix ms>}}``. Both
-kinds name opaque ids only, and may come twice, late and in any order.
+The sweeper's message is ``{"interrupted": {"key": <where the manifest would lie>, "lasted_until_ms": <Unix ms>}}``.
+Both kinds name opaque ids only, and may come twice, late and in any order.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class Request:
 
     Attributes:
         key: An object of the ingest bucket that arrived; of a silent call, where its manifest would lie.
-        heard_until_ms: When a silent call was last heard of, Unix time; None for an object that arrived.
+        lasted_until_ms: Until when a silent call lasted by its agent's word, Unix time; 0 if it never said, None for an
+            object that arrived.
     """
 
     key: str
-    heard_until_ms: int | None = None
+    lasted_until_ms: int | None = None
 
 
 class FinalizeQueue:
@@ -50,7 +51,7 @@ class FinalizeQueue:
             Unavailable: If SQS does not answer.
         """
         key = ingest_prefix(watch.tenant, watch.agent, watch.call) + MANIFEST_NAME
-        body = json.dumps({"interrupted": {"key": key, "heard_until_ms": watch.heard_at_ms}})
+        body = json.dumps({"interrupted": {"key": key, "lasted_until_ms": watch.lasted_until_ms or 0}})
         with translated("asking the finaliser"):
             self._client.send_message(QueueUrl=self._url, MessageBody=body)
 
@@ -65,7 +66,7 @@ def requests(body: object) -> Iterator[Request]:
         raise MalformedInput("a message to the finaliser is a JSON object")
     try:
         if "interrupted" in body:
-            yield Request(str(body["interrupted"]["key"]), int(body["interrupted"]["heard_until_ms"]))
+            yield Request(str(body["interrupted"]["key"]), int(body["interrupted"]["lasted_until_ms"]))
         for notice in body.get("Records", []):
             yield Request(unquote_plus(_key(notice)))
     except (KeyError, TypeError, ValueError) as error:

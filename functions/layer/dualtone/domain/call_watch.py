@@ -79,6 +79,8 @@ class Watch:
         due_at_ms: When to look at it next.
         interrupted_at_ms: Since when it counts as interrupted; None if it does not.
         asked_for_ms: Arrival of the newest file for which the finaliser was asked; None if it never was.
+        lasted_until_ms: When its agent last told that it still lasts; None if it never did. Files say no such thing: an
+            uplink may be days late.
     """
 
     tenant: TenantId
@@ -88,6 +90,7 @@ class Watch:
     due_at_ms: int
     interrupted_at_ms: int | None = None
     asked_for_ms: int | None = None
+    lasted_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,13 @@ class Signs:
         told_at_ms: When its agent last told that it lasts or is kept on its disk; None if it does not tell so.
         files: What of it lies in the ingest bucket; None if that was not looked at.
         recorded_at_ms: When the attempt behind its latest generation began; None if there is none.
+        lasts: Whether its agent told that it lasts, rather than that it is kept on its disk.
     """
 
     told_at_ms: int | None
     files: tuple[StoredFile, ...] | None
     recorded_at_ms: int | None
+    lasts: bool = False
 
     @property
     def newest_ms(self) -> int | None:
@@ -145,7 +150,8 @@ def next_step(watch: Watch, signs: Signs, now_ms: int, rules: Rules) -> tuple[St
         The step, and the watch as it is to be afterwards.
     """
     heard_at_ms = max(watch.heard_at_ms, signs.told_at_ms or 0, signs.newest_ms or 0)
-    heard = replace(watch, heard_at_ms=heard_at_ms)
+    lasted_until_ms = signs.told_at_ms if signs.lasts else watch.lasted_until_ms
+    heard = replace(watch, heard_at_ms=heard_at_ms, lasted_until_ms=lasted_until_ms)
     silent_ms = now_ms - heard_at_ms
     if signs.files is not None and signs.newest_ms is None:
         if signs.recorded_at_ms is not None or silent_ms >= rules.finalize_after_ms:

@@ -4,9 +4,9 @@ Openings and parts lie in the ingest bucket; each is signed by the agent and the
 themselves can be relied on without a manifest. The statement names exactly the files that are there. It is opened,
 verified and rendered like a manifest (``open_call``): a part that is missing in between is damage as always.
 
-What nobody knows is left open and said: how the call went on after the last record (a gap of the cause ``interrupted``,
-until the call was last heard of), and between two runs of the agent (``restart``). Payload types mean what the SESSION
-records say was negotiated, and without those what RFC 3551 says.
+What nobody knows is left open and said: how the call went on after the last record (a gap of the cause
+``interrupted``, as long as its agent told that it lasted), and between two runs of the agent (``restart``). Payload
+types mean what the SESSION records say was negotiated, and without those what RFC 3551 says.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class DeclareCall:
         self._open_call = open_call
 
     def __call__(
-        self, place: IngestKey, agent_key_der: bytes, ingest_keys: AbstractSet[str], heard_until_us: int
+        self, place: IngestKey, agent_key_der: bytes, ingest_keys: AbstractSet[str], lasted_until_us: int
     ) -> OpenedCall | None:
         """Declares one call. Its parts are read twice: once to see which streams there are, later to be rendered.
 
@@ -93,7 +93,7 @@ class DeclareCall:
             place: Where its files lie.
             agent_key_der: The agent's public key as registered, SubjectPublicKeyInfo.
             ingest_keys: ARNs of the KMS keys to which this tenant's agents may wrap call keys.
-            heard_until_us: When the call was last heard of, microseconds of Unix time.
+            lasted_until_us: Until when the call lasted by its agent's word, microseconds; 0 if it never said.
 
         Returns:
             The call, to be opened; None if nothing of it can be relied on.
@@ -107,7 +107,7 @@ class DeclareCall:
             return None
         answered_us = min(found.first_us, found.started_us or found.first_us)
         # A clock that ran wild must not make a recording of days of silence.
-        ended_us = min(max(found.last_us, heard_until_us), answered_us + LONGEST_CALL_US)
+        ended_us = min(max(found.last_us, lasted_until_us), answered_us + LONGEST_CALL_US)
         statement = Manifest(
             tenant=place.tenant,
             agent=place.agent,

@@ -226,12 +226,12 @@ class FinalizeRecording:
             return self._repeated(place)
         return self._with_manifest(place, data)
 
-    def interrupted(self, key: str, heard_until_ms: int) -> Finalized:
+    def interrupted(self, key: str, lasted_until_ms: int) -> Finalized:
         """Finalises a call that went silent, with its manifest if that came after all, else with what is there.
 
         Args:
             key: Where the manifest would lie.
-            heard_until_ms: When the call was last heard of, Unix time.
+            lasted_until_ms: Until when it lasted by its agent's word, Unix time; 0 if it never said.
 
         Returns:
             What came of it; NOTHING if nothing is there that its agent signed.
@@ -245,7 +245,7 @@ class FinalizeRecording:
         except NotFound:
             agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
             ingest_keys = self._ingest_keys(self._directory.profile(place.tenant))
-            call = self._declare_call(place, agent_key, ingest_keys, heard_until_ms * 1000)
+            call = self._declare_call(place, agent_key, ingest_keys, lasted_until_ms * 1000)
             return self._repeated(place) if call is None else self._next_generation(call, agent_key)
         return self._with_manifest(place, data)
 

@@ -158,14 +158,14 @@ class SweepCalls:
         return swept
 
     def _look(self, watch: Watch, word: AgentWord | None, now_ms: int) -> Step:
-        tells = word is not None and (watch.call in word.live or self._watches.is_kept(watch))
-        told_at_ms = word.at_ms if word is not None and tells else None
+        lasts = word is not None and watch.call in word.live
+        told_at_ms = word.at_ms if word is not None and (lasts or self._watches.is_kept(watch)) else None
         if call_watch.is_told_of(watch, told_at_ms, now_ms, self._rules):
-            signs = Signs(told_at_ms, None, None)
+            signs = Signs(told_at_ms, None, None, lasts)
         else:
             generation = self._generations.latest_generation(watch.tenant, watch.call)
             files = self._uploads.list(call_files.ingest_prefix(watch.tenant, watch.agent, watch.call))
-            signs = Signs(told_at_ms, tuple(files), generation.created_at_ms if generation else None)
+            signs = Signs(told_at_ms, tuple(files), generation.created_at_ms if generation else None, lasts)
         step, after = call_watch.next_step(watch, signs, now_ms, self._rules)
         match step:
             case Step.FORGET:
