@@ -19,12 +19,12 @@ from sbc_agent.media.messages import CutDone, Pause, PauseApplied, Resume, Silen
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.media.pauses import owed_pause, pause_of
 from sbc_agent.media.silence import Silence
-from sbc_agent.runtime.agent_state import AgentState
 from sbc_agent.runtime.clock_offset import Measurement, TrueTime
 from sbc_agent.runtime.control import Control
 from sbc_agent.runtime.control_facts import ControlFacts, PaymentEndpoint
 from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.pending_commands import PendingCommands
+from tests.agent.runtime import states
 from tests.agent.runtime.spooled import AGENT, TENANT, Lines, call_id
 
 LIVE_KEY = bytes(range(32))
@@ -52,7 +52,7 @@ def token(kind: str, value: str) -> str:
 
 async def until(reached: Callable[[], object]) -> None:
     """Lets the event loop and its threads work until something is so."""
-    while not reached():
+    while not reached():  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.001)
 
 
@@ -190,7 +190,7 @@ class Desk:
         self.media = media or PausedMedia(self.time)
         self.lines = Lines()
         self.told = Told()
-        self.state = AgentState(directory / "control.db")
+        self.state = states.opened(directory)
         self.true_time = TrueTime(self.time)
         self.true_time.learn(Measurement(offset_us, ROUND_TRIP_US // 2, self.time.now_us()))
         self.facts = ControlFacts(
