@@ -203,6 +203,9 @@ def read_evidence(call: Call) -> Answer:
             signature=_base64(evidence.signature),
             public_key=_pem(evidence.public_key_der),
             key_id=evidence.key_id,
+            gap_certificates=tuple(map(answers.SignedEnvelope.of, evidence.gap_certificates)),
+            gap_public_key=_pem(evidence.gap_public_key_der),
+            gap_key_id=evidence.gap_key_id,
         ),
         which=recording,
     )

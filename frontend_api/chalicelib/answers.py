@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel, WithJsonSchema
 
+from dualtone.domain import gap_certificate
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId
+from dualtone.domain.recording_entry import Gap as Silence
+from dualtone.domain.signing import Envelope
 from dualtone.usecases.recording_pages import Listed
 from dualtone.usecases.recording_pages import RecordingPage as Page
 
@@ -77,13 +81,67 @@ class Channel(Shape):
     role: Role
 
 
+class SignedEnvelope(Shape):
+    """A signed message: `signature` is over `DUALTONE/v1/<kind>`, a NUL byte, and the payload."""
+
+    kind: str
+    key_id: str
+    payload: str = Field(description="Base64 of canonical JSON.")
+    signature: str = Field(description="Base64 of the DER-coded ECDSA signature.")
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> SignedEnvelope:
+        """From the domain's envelope."""
+        return cls(**envelope.to_json())
+
+
 class Gap(Shape):
-    """A span that is silent because nothing was kept."""
+    """A span that is silent because nothing was kept. What follows `cause` is null unless it is a pause."""
 
     channel: int
     from_ms: int = Field(description="From the start of the audio.")
     to_ms: int
-    cause: str
+    cause: str = Field(
+        description="payment, manual, hold, consent, dtmf: a pause. inactive: on hold in the call. restart, interrupted: "
+        "lost while no agent ran. damaged: lost to damage."
+    )
+    by: str | None = Field(description="Who asked for the pause: a person's or a payment system's opaque id.")
+    origin: Literal["cloud", "lan"] | None = Field(description="By which way the agent was told.")
+    command: str | None = Field(description="The command's id.")
+    effective_at: Instant | None = Field(description="The moment from which on nothing was to be kept.")
+    from_: Instant | None = Field(alias="from", description="Where the pause begins, by the agent's clock.")
+    to: Instant | None = Field(description="Where it ends.")
+    rtp_timestamp: int | None = Field(description="Of the channel's first silent packet; null if none had come.")
+    how: Literal["withheld", "removed", "destroyed"] | None = Field(
+        description="Withheld: no copy ever left the agent's memory. Removed: what had been kept was taken out before "
+        "there was a recording. Destroyed: it was recorded, and the keys of its seconds were destroyed."
+    )
+    certificate: SignedEnvelope | None = Field(
+        description="Proves it: kind `gap-certificate`, signed by the key that the evidence names."
+    )
+
+    @classmethod
+    def of(cls, gap: Silence, certificates: Sequence[Envelope]) -> Gap:
+        """From the index's gap and the recording's certificates."""
+        envelope = certificates[gap.pause] if gap.pause is not None and gap.pause < len(certificates) else None
+        said = gap_certificate.parse(envelope.payload) if envelope is not None else None
+        return cls.model_validate(
+            {
+                "channel": gap.channel,
+                "from_ms": gap.from_ms,
+                "to_ms": gap.to_ms,
+                "cause": gap.cause,
+                "by": said and said.by,
+                "origin": said and said.origin,
+                "command": said and said.command,
+                "effective_at": said and _instant(said.effective_at_ms),
+                "from": said and _instant(said.from_us // 1000),
+                "to": said and _instant(said.to_us // 1000),
+                "rtp_timestamp": gap.rtp_timestamp,
+                "how": said and said.how.value,
+                "certificate": envelope and SignedEnvelope.of(envelope),
+            }
+        )
 
 
 class Quality(Shape):
@@ -162,9 +220,7 @@ class Recording(RecordingSummary):
                 )
                 for channel in entry.channels
             ),
-            gaps=tuple(
-                Gap(channel=gap.channel, from_ms=gap.from_ms, to_ms=gap.to_ms, cause=gap.cause) for gap in entry.gaps
-            ),
+            gaps=tuple(Gap.of(gap, entry.certificates) for gap in entry.gaps),
             quality=tuple(
                 Quality(
                     channel=quality.channel,
@@ -219,6 +275,11 @@ class Evidence(Shape):
     signature: str = Field(description="Base64 of the DER-coded ECDSA signature (P-256, SHA-256) over them.")
     public_key: str = Field(description="PEM of the key that verifies it.")
     key_id: str = Field(description="The name of that key.")
+    gap_certificates: tuple[SignedEnvelope, ...] = Field(
+        description="One for each pause. Signed are the bytes `DUALTONE/v1/gap-certificate`, a NUL byte, and the payload."
+    )
+    gap_public_key: str = Field(description="PEM of the key that verifies them.")
+    gap_key_id: str = Field(description="The name of that key.")
 
 
 class Call(Shape):
@@ -242,15 +303,6 @@ class Invitation(Shape):
     def at(cls, agent_id: AgentId, code: str, expires_at_ms: int) -> Invitation:
         """From the use case's invitation."""
         return cls(agent_id=agent_id, code=code, expires_at=instant(expires_at_ms))
-
-
-class SignedEnvelope(Shape):
-    """A signed message: `signature` is over `DUALTONE/v1/<kind>`, a NUL byte, and the payload."""
-
-    kind: str
-    key_id: str
-    payload: str = Field(description="Base64 of canonical JSON.")
-    signature: str = Field(description="Base64 of the DER-coded ECDSA signature.")
 
 
 class EndpointSecret(Shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -79,7 +80,6 @@ def get_call(call: Call) -> Answer:
         source=Source.JSON,
         answer=call_answers.Commanded,
         also=(HTTPStatus.ACCEPTED,),
-        records_itself=True,
         problems=(ProblemType.NOT_FOUND,),
     )
 )
@@ -99,7 +99,6 @@ def pause_call(call: Call) -> Answer:
         source=Source.JSON,
         answer=call_answers.Commanded,
         also=(HTTPStatus.ACCEPTED,),
-        records_itself=True,
         problems=(ProblemType.NOT_FOUND,),
     )
 )
@@ -119,7 +118,6 @@ def resume_call(call: Call) -> Answer:
         source=Source.JSON,
         answer=call_answers.Commanded,
         also=(HTTPStatus.ACCEPTED,),
-        records_itself=True,
     )
 )
 def pause_by_name(call: Call) -> Answer:
@@ -138,7 +136,6 @@ def pause_by_name(call: Call) -> Answer:
         source=Source.JSON,
         answer=call_answers.Commanded,
         also=(HTTPStatus.ACCEPTED,),
-        records_itself=True,
     )
 )
 def resume_by_name(call: Call) -> Answer:
@@ -176,12 +173,15 @@ def received_at_ms(call: Call) -> int:
 
 
 def _by_call(call: Call, wanted: Asked) -> Answer:
-    found = api_wiring.pause_calls().by_call(wanted, _call_named(call), call.facts)
-    return _answer(call_answers.Commanded.of(found))
+    call_id = _call_named(call)
+    found = api_wiring.pause_calls().by_call(wanted, call_id, call.facts)
+    return replace(_answer(call_answers.Commanded.of(found)), which=call_id)
 
 
 def _answer(outcome: call_answers.Commanded) -> Answer:
-    return Answer(outcome, status=outcome.status)
+    """The command's own event was written with it; the edge's says how it ended."""
+    details = {"outcome": outcome.outcome, "calls": len(outcome.calls)}
+    return Answer(outcome, status=outcome.status, details=details)
 
 
 def _call_named(call: Call) -> CallId:

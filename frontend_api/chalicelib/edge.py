@@ -93,7 +93,7 @@ def handle(operation: Operation, view: View, event: Mapping[str, Any], surroundi
         answer = view(Call(request, facts, _parameters(operation, request), caller))
         body = answer.body.model_dump_json(by_alias=True) if isinstance(answer.body, BaseModel) else answer.body
         if operation.audited and not operation.records_itself:
-            surroundings.record(_granted(operation.verb, facts, caller, answer))
+            surroundings.record(_granted(operation.verb, replace(facts, now_ms=surroundings.now_ms()), caller, answer))
     except Exception as error:  # noqa: BLE001 - the edge is where every error becomes an answer
         return _refused(operation, error, facts, caller, event, surroundings)
     status = answer.status or operation.status

@@ -11,7 +11,6 @@ from chalicelib.operation import Access, Answer, Call, Operation, Source
 from chalicelib.routes import Routes
 from dualtone.adapters import api_wiring, wiring
 from dualtone.domain import standard_webhooks
-from dualtone.domain.audit_event import Outcome
 from dualtone.domain.call_command import Action
 from dualtone.domain.problem import ProblemType
 from dualtone.domain.tenancy import Verb
@@ -35,7 +34,6 @@ _ACTIONS: Final[dict[str, Action]] = {"card_entry.started": "pause", "card_entry
         source=Source.JSON,
         answer=call_answers.Commanded,
         also=(HTTPStatus.ACCEPTED,),
-        records_itself=True,
         problems=(
             ProblemType.SIGNATURE_REFUSED,
             ProblemType.TIMESTAMP_REFUSED,
@@ -66,18 +64,13 @@ def report_payment(call: Call) -> Answer:
     message_id = call.request.headers.get("webhook-id", "")
     received_at_ms = call_routes.received_at_ms(call)
     reply = api_wiring.take_payment_report().once(call.endpoint, message_id, call.request.body, received_at_ms, act)
-    if reply.repeated:
-        wiring.audit_outbox().write(
-            call.facts.event(
-                Verb.REPORT_PAYMENT,
-                Outcome.GRANTED,
-                tenant=call.endpoint.tenant,
-                who=call.endpoint.actor,
-                which=call.endpoint.endpoint_id,
-                details={"repeated": 1},
-            )
-        )
-    return Answer(json.loads(reply.answer), status=HTTPStatus(reply.status))
+    answer = json.loads(reply.answer)
+    return Answer(
+        answer,
+        status=HTTPStatus(reply.status),
+        which=call.endpoint.endpoint_id,
+        details={"outcome": answer["outcome"], "calls": len(answer["calls"]), "repeated": int(reply.repeated)},
+    )
 
 
 @routes.operation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from dualtone.adapters import clock, wiring
 from dualtone.adapters.attribute_values import from_item
 from infra.local.cloud import LocalCloud
 from tests.adapters.api import recordings
+from tests.adapters.api.live_agent import LiveAgent
 from tests.adapters.api.recordings import Made
 
 DAY_MS = 86_400_000
@@ -57,9 +58,45 @@ def stranger(cloud: LocalCloud) -> str:
 
 
 @pytest.fixture(scope="package")
-def recording(cloud: LocalCloud) -> Made:
-    """A recording of Acme's, an hour old."""
-    return recordings.make("acme", clock.now_ms() - 3_600_000, seconds=5)
+def agent(cloud: LocalCloud) -> LiveAgent:
+    """An agent of Acme's that takes part in what happens."""
+    return LiveAgent(cloud, "acme", "London SBC 0")
+
+
+@pytest.fixture(scope="package")
+def recording(cloud: LocalCloud, agent: LiveAgent) -> Made:
+    """A recording of Acme's, an hour old, whose call its agent still reports."""
+    made = recordings.make("acme", clock.now_ms() - 3_600_000, seconds=5)
+    agent.report(agent.call(1, call=made.call_id, matches=[]))
+    return made
+
+
+class Turns:
+    """Time as the API waits by it: it passes at once, and whoever has a turn acts meanwhile.
+
+    Attributes:
+        waited_ms: How much was waited for.
+        actors: Who acts in every step.
+    """
+
+    def __init__(self) -> None:
+        self.waited_ms = 0
+        self.actors: list[Callable[[], None]] = []
+
+    def wait(self, duration_ms: int) -> None:
+        """One step."""
+        self.waited_ms += duration_ms
+        for act in self.actors:
+            act()
+
+
+@pytest.fixture(autouse=True)
+def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    """No test sleeps."""
+    turns = Turns()
+    monkeypatch.setattr(clock.Patience, "now_ms", lambda _self: clock.now_ms() + turns.waited_ms)
+    monkeypatch.setattr(clock.Patience, "wait_ms", lambda _self, duration_ms: turns.wait(duration_ms))
+    return turns
 
 
 @pytest.fixture

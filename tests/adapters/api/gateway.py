@@ -14,6 +14,7 @@ from referencing.jsonschema import DRAFT202012
 
 import app as frontend
 from chalicelib import openapi
+from dualtone.adapters import clock
 
 Json = dict[str, Any]
 
@@ -54,6 +55,7 @@ def event(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
     request_id: str = "c0ffee00-0000-4000-8000-000000000000",
+    received_at_ms: int | None = None,
 ) -> Json:
     """The event that API Gateway makes of a request, in payload format 1.0 with BinaryMediaTypes `*/*`."""
     url = resource
@@ -80,6 +82,7 @@ def event(
             "domainName": "api.example.com",
             "requestId": request_id,
             "identity": {"sourceIp": "192.0.2.7"},
+            "requestTimeEpoch": clock.now_ms() if received_at_ms is None else received_at_ms,
         },
         "body": None if body is None else base64.b64encode(body).decode("ascii"),
         "isBase64Encoded": body is not None,

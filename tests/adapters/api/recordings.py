@@ -81,6 +81,7 @@ def make(
         keys=_keys(whose, recording, sealed, started_at_ms),
         number_tokens=[wiring.tokens().number(whose, month, number) for number in (caller, callee)],
         sip_tokens=[wiring.tokens().sip_call_id(whose, sip_call_id)],
+        ledger_version=0,
         call_state="recorded",
         event=RequestFacts(started_at_ms, "test", attempt_id).event(Verb.READ_PUBLIC, Outcome.GRANTED, tenant=whose),
     )

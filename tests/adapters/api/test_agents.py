@@ -173,7 +173,7 @@ def test_credentials_reach_the_agents_own_prefix_and_queue_only(
     assert request["RoleArn"] == wiring.settings().agent_role_arn
     assert request["DurationSeconds"] == 900
     assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {"tenant": "acme", "agent": enrolled.agent_id}
-    put, commands = json.loads(request["Policy"])["Statement"]
+    put, commands, report = json.loads(request["Policy"])["Statement"]
     bucket = wiring.settings().ingest_bucket
     assert (put["Action"], put["Resource"]) == ("s3:PutObject", f"arn:aws:s3:::{bucket}/acme/{enrolled.agent_id}/*")
     queue = wiring.sqs().get_queue_attributes(
@@ -181,6 +181,8 @@ def test_credentials_reach_the_agents_own_prefix_and_queue_only(
     )["Attributes"]["QueueArn"]
     assert commands["Resource"] == queue
     assert set(commands["Action"]) == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
+    events = wiring.sqs().get_queue_attributes(QueueUrl=answer.json["events_queue_url"], AttributeNames=["QueueArn"])
+    assert (report["Action"], report["Resource"]) == ("sqs:SendMessage", events["Attributes"]["QueueArn"])
 
 
 def test_an_assertion_is_good_once(enrolled: Enrolled, assumed: list[dict[str, Any]]) -> None:

@@ -11,8 +11,12 @@ from infra.local.cloud import LocalCloud
 from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key
 from tests.adapters.api.conftest import AuditTrail
 from tests.adapters.api.gateway import call
+from tests.adapters.api.payments import ROUTE as PAYMENTS
+from tests.adapters.api.payments import STARTED, PaymentSystem
 from tests.adapters.api.recordings import CALLEE, CALLER, Made
 from tests.adapters.api.test_rights import RIGHTS, send
+
+OTHERS = {"/v1/agents/enrol": "agent", "/v1/token": "agent", PAYMENTS: "endpoint"}
 
 
 def test_every_route_that_tells_of_someone_leaves_one_event(
@@ -24,7 +28,9 @@ def test_every_route_that_tells_of_someone_leaves_one_event(
     for route, (administrator, _officer) in RIGHTS.items():
         before = clock.now_ms()
         send(route, tokens["administrator" if administrator else "officer"], recording)
-        (seen[route],) = trail.new()
+        seen[route], *more = sorted(trail.new(), key=lambda event: "command" in event["details"])
+        # What is given to an agent is on record before it leaves, and once more when its outcome is known.
+        assert len(more) == (route[1].endswith(("pause", "resume", "pauses", "resumes")))
         assert before <= seen[route]["when"] <= clock.now_ms()
     key, invitation = new_key(), invite(tokens["administrator"])
     trail.new()
@@ -32,6 +38,10 @@ def test_every_route_that_tells_of_someone_leaves_one_event(
     (seen["POST", "/v1/agents/enrol"],) = trail.new()
     assert ask(assertion(key, invitation["agent_id"], identity["token_url"])).status == 200
     (seen["POST", "/v1/token"],) = trail.new()
+    payments = PaymentSystem.created(tokens["administrator"])
+    trail.new()
+    assert payments.report(STARTED, {"external_id": "nobody's"}).status == 202
+    seen["POST", PAYMENTS], _command = sorted(trail.new(), key=lambda event: "command" in event["details"])
 
     audited = {(one.method, one.path): one for one in frontend.app.operations if one.access is not Access.PUBLIC}
     assert seen.keys() == audited.keys()
@@ -42,7 +52,7 @@ def test_every_route_that_tells_of_someone_leaves_one_event(
         assert event["origin"] == "192.0.2.7"
         assert event["request_id"] == "c0ffee00-0000-4000-8000-000000000000"
         kind, _, whoever = event["who"].partition(":")
-        assert (kind, bool(whoever)) == ("agent" if "enrol" in route[1] or "token" in route[1] else "person", True)
+        assert (kind, bool(whoever)) == (OTHERS.get(route[1], "person"), True)
     assert seen["GET", "/v1/recordings/{recording_id}"]["which"] == recording.recording_id
     assert seen["GET", "/v1/calls"]["which"] == recording.call_id
     assert seen["POST", "/v1/agents/enrol"]["which"] == invitation["agent_id"]

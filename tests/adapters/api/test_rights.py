@@ -21,7 +21,14 @@ RIGHTS: dict[tuple[str, str], tuple[bool, bool]] = {
     ("GET", "/v1/recordings/{recording_id}/audio"): (False, True),
     ("GET", "/v1/recordings/{recording_id}/evidence"): (False, True),
     ("GET", "/v1/calls"): (True, True),
+    ("GET", "/v1/calls/{call_id}"): (True, True),
+    ("POST", "/v1/calls/{call_id}/pause"): (False, True),
+    ("POST", "/v1/calls/{call_id}/resume"): (False, True),
+    ("POST", "/v1/pauses"): (False, True),
+    ("POST", "/v1/resumes"): (False, True),
+    ("GET", "/v1/agents"): (True, False),
     ("POST", "/v1/agents"): (True, False),
+    ("POST", "/v1/payment-endpoints"): (True, False),
 }
 
 # Routes that need no person's token, and why nothing is lost by that.
@@ -30,6 +37,7 @@ OPEN = {
     ("GET", "/v1/openapi.json"): "is checked in",
     ("POST", "/v1/agents/enrol"): "wants a one-time code",
     ("POST", "/v1/token"): "wants a signed assertion",
+    ("POST", "/v1/webhooks/payments/{endpoint_id}"): "wants a signature over the body",
 }
 
 
@@ -41,11 +49,24 @@ def send(route: tuple[str, str], token: str | None, recording: Made) -> Answer:
         parts["path"] = {"recording_id": recording.recording_id}
     if resource == "/v1/calls":
         parts["query"] = {"sip_call_id": recording.sip_call_id}
+    if "{call_id}" in resource:
+        parts["path"] = {"call_id": recording.call_id}
+    if "{endpoint_id}" in resource:
+        parts["path"] = {"endpoint_id": "pay_01JD0000000000000000000000"}
     if resource == "/v1/token":
         return post_form(resource, {"grant_type": "x", "assertion": "y"}, **parts)
     if method == "POST":
-        return post_json(resource, {"number": "+4420"} if resource.endswith("search") else {"name": "x"}, **parts)
+        return post_json(resource, BODIES.get(resource, {"name": "x"}), **parts)
     return call(method, resource, **parts)
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/recordings/search": {"number": "+4420"},
+    "/v1/calls/{call_id}/pause": {},
+    "/v1/calls/{call_id}/resume": {},
+    "/v1/pauses": {"call": {"external_id": "nobody's"}},
+    "/v1/resumes": {"call": {"external_id": "nobody's"}},
+}
 
 
 def test_every_route_has_its_row() -> None:
@@ -71,9 +92,9 @@ def test_a_role_may_do_what_the_table_says(
     """And nothing else; the answer and the event agree."""
     allowed = RIGHTS[route][role == "officer"]
     answer = send(route, cloud.tenants["acme"].tokens[role], recording)
-    assert answer.status in ((200, 201) if allowed else (403,))
-    (event,) = trail.new()
-    assert (event["tenant"], event["outcome"]) == ("acme", "granted" if allowed else "refused")
+    assert answer.status in ((200, 201, 202) if allowed else (403,))
+    events = trail.new()
+    assert {(event["tenant"], event["outcome"]) for event in events} == {("acme", "granted" if allowed else "refused")}
 
 
 @pytest.mark.parametrize("route", RIGHTS, ids=" ".join)
@@ -106,4 +127,4 @@ def test_without_a_valid_token_nothing_is_said(recording: Made, route: tuple[str
 @pytest.mark.parametrize("route", OPEN, ids=" ".join)
 def test_open_routes_ask_for_no_token(recording: Made, route: tuple[str, str]) -> None:
     """They judge by what is in the body, or answer everyone the same."""
-    assert send(route, None, recording).status in (200, 422)
+    assert send(route, None, recording).status in (200, 404, 422)
