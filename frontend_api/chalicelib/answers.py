@@ -102,8 +102,8 @@ class Gap(Shape):
     from_ms: int = Field(description="From the start of the audio.")
     to_ms: int
     cause: str = Field(
-        description="payment, manual, hold, consent, dtmf: a pause. inactive: on hold in the call. restart, interrupted: "
-        "lost while no agent ran. damaged: lost to damage."
+        description="payment, manual, hold, consent, dtmf: a pause. inactive: on hold in the call. restart, "
+        "interrupted: lost while no agent ran. damaged: lost to damage."
     )
     by: str | None = Field(description="Who asked for the pause: a person's or a payment system's opaque id.")
     origin: Literal["cloud", "lan"] | None = Field(description="By which way the agent was told.")
@@ -134,9 +134,9 @@ class Gap(Shape):
                 "by": said and said.by,
                 "origin": said and said.origin,
                 "command": said and said.command,
-                "effective_at": said and _instant(said.effective_at_ms),
-                "from": said and _instant(said.from_us // 1000),
-                "to": said and _instant(said.to_us // 1000),
+                "effective_at": said and instant(said.effective_at_ms),
+                "from": said and instant(said.from_us // 1000),
+                "to": said and instant(said.to_us // 1000),
                 "rtp_timestamp": gap.rtp_timestamp,
                 "how": said and said.how.value,
                 "certificate": envelope and SignedEnvelope.of(envelope),
