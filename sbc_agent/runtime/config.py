@@ -185,7 +185,7 @@ class AgentSection(_Section):
         **_write(_DIRECTORY_HINT.format("/var/spool/dualtone-agent"))
     )
     drain_s: int = Field(20, ge=0, le=600, **_write("a whole number of seconds from 0 to 600"))
-    min_free_mb: int = Field(256, ge=0, le=1_000_000, **_write("a whole number of MiB from 0 to 1000000"))
+    min_free_mb: int = Field(256, ge=0, le=100_000_000, **_write("a whole number of MiB from 0 to 100000000"))
     when_full: WhenFull = Field("refuse_calls", **_write('"refuse_calls" or "record_in_memory"'))
 
     @property

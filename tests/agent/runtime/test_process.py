@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +24,11 @@ import pytest
 
 from dualtone.domain import enrolment_code
 from dualtone.domain.call_files import OpeningFile, verified_manifest
+from dualtone.domain.ids import CallId
 from sbc_agent.runtime import cli, speech, status, test_call
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.identity import AgentKey
+from sbc_agent.runtime.src_link import CallFailed
 from sbc_agent.runtime.test_call import CallResult, Side
 from tests.agent.runtime import aws, web
 from tests.agent.runtime.spooled import AGENT, TENANT, CloudKey, receipt
@@ -177,7 +180,7 @@ def test_a_call_is_sealed_sent_confirmed_and_freed(site: Site, capsys: pytest.Ca
     OpeningFile.decode(site.body(f"{prefix}{call}/opening-00.json")).verified(public)
     assert len(names) == 2 + len(manifest.parts)
     assert (site.spool / call).is_dir(), "nothing is freed without a receipt"
-    told = receipt(CLOUD, call, [entry.digest for entry in manifest.parts])
+    told = receipt(CLOUD, CallId(call), [entry.digest for entry in manifest.parts])
     site.sqs.send_message(QueueUrl=site.queue_url, MessageBody=json.dumps(told))
     with site.running() as (process, _, again):
         while (site.spool / call).is_dir():
@@ -267,3 +270,41 @@ def test_status_while_running(site: Site) -> None:
     assert report["uplink"]["link"] == "up"
     assert report["pids"]["media"] == ready["pids"]["media"]
     assert report["alarms"] == {}
+
+
+def test_a_call_whose_directory_vanishes_holds_up_no_stop(site: Site) -> None:
+    """Somebody removes a call's directory while it is recorded: SIGTERM ends the agent all the same, with an alarm."""
+    with site.running() as (process, ready, log):
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(site.call, ready, 1_500)
+            site.wait_until(lambda report: report["media"].get("records", 0) >= 2)
+            (directory,) = [path for path in site.spool.iterdir() if path.is_dir()]
+            shutil.rmtree(directory)
+            process.send_signal(signal.SIGTERM)
+            call.result()
+        assert process.wait(60) == 0
+    alarms = [line for line in map(json.loads, log) if line["level"] == "error"]
+    assert {"spool_gone"} <= {line.get("kind") for line in alarms}
+
+
+def test_a_full_spool_refuses_new_calls_and_says_so(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """With less room than the setting wants the agent starts, sends what it has, answers 503, and tells it."""
+    text = site.config.read_text()
+    site.config.write_text(text.replace("[sip]", "min_free_mb = 100000000\n[sip]", 1))
+    assert cli.main(["run", "--check", "--config", str(site.config)]) == 0
+    assert "less than agent.min_free_mb = 100000000: new calls are refused" in capsys.readouterr().err
+    with site.running() as (process, ready, log):
+        with pytest.raises(CallFailed, match="503"):
+            site.call(ready, 10)
+        assert cli.main(["status", "--config", str(site.config)]) == 0
+        assert "FULL, new calls are refused" in capsys.readouterr().out
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    events = [json.loads(line)["event"] for line in log]
+    assert events.count("spool_full") == 1
+    assert events.count("no_room_for_call") >= 1
+    site.config.write_text(text.replace("[sip]", 'min_free_mb = 100000000\nwhen_full = "record_in_memory"\n[sip]', 1))
+    with site.running() as (process, ready, _log):
+        assert site.call(ready, 10).packets == [10, 10]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0

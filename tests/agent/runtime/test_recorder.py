@@ -28,12 +28,18 @@ class Agent:
     def __init__(self, ports: int = 20, journal: Journal | None = None) -> None:
         self.media = MemoryMedia(range(20000, 20000 + 2 * ports, 2))
         self.lines = io.StringIO()
+        self.has_room = True
         tokens = iter(f"{number:032x}" for number in range(1, 10**9))
         self.server = SipServer(ServerSettings(MEDIA_ADDRESS), lambda: next(tokens))
         draws = iter(range(10**9))
         log = Log(stream=self.lines, salt=b"salt")
         self.recorder = Recorder(
-            self.server, self.media, log, journal=journal, randomness=lambda n: next(draws).to_bytes(n, "big")
+            self.server,
+            self.media,
+            log,
+            journal=journal,
+            has_room=lambda: self.has_room,
+            randomness=lambda n: next(draws).to_bytes(n, "big"),
         )
         self.now = 1000.0
 
@@ -262,6 +268,25 @@ def test_a_call_that_nobody_would_record_is_left_to_another_recorder() -> None:
     (answer,) = agent.receive(Src(call_id="another").invite())
     assert isinstance(answer, Response)
     assert answer.status == 200
+
+
+def test_a_full_spool_takes_no_new_call_and_ends_none() -> None:
+    """New INVITEs are left to another recorder, without Retry-After; a call in progress changes and ends as ever."""
+    agent, src = Agent(), Src()
+    assert agent.call(src).status == 200
+    agent.has_room = False
+    (answer,) = agent.receive(Src(call_id="another").invite())
+    assert isinstance(answer, Response)
+    assert answer.status == 503
+    assert b"retry-after" not in bytes(answer).lower()
+    assert json.loads(agent.lines.getvalue().splitlines()[-1])["event"] == "no_room_for_call"
+    (answer,) = agent.receive(src.invite())
+    assert isinstance(answer, Response)
+    assert answer.status == 200, "a re-INVITE is no new call"
+    (answer,) = agent.receive(src.request("BYE"))
+    assert isinstance(answer, Response)
+    assert answer.status == 200
+    assert len(agent.media.calls) == 1
 
 
 @pytest.mark.parametrize(
