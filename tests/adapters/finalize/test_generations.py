@@ -95,7 +95,7 @@ class World:
 
     def health(self, *live: str) -> None:
         """The agent's report is taken now."""
-        self.put({"pk": f"{TENANT}#agents", "sk": AGENT, "heard_at_ms": self.time.now_ms, "live": list(live)})
+        self.put({"pk": f"{TENANT}#agents", "sk": AGENT, "seen_at_ms": self.time.now_ms, "live": list(live)})
 
 
 @pytest.fixture

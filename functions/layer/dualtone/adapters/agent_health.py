@@ -35,6 +35,7 @@ class AgentHealthTable:
             "sequence": sequence,
             "seen_at_ms": now_ms,
             "live_calls": len(event.live),
+            "live": sorted(event.live),
             "spooled_calls": event.spool.calls,
             "spooled_bytes": event.spool.bytes,
             "free_bytes": event.spool.free_bytes,

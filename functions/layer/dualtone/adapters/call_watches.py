@@ -60,7 +60,7 @@ class CallWatches:
     def word(self, tenant: TenantId, agent: AgentId) -> AgentWord | None:
         """Reads an agent's latest health report; None if it never sent one."""
         item = self._table.get(f"{tenant}#agents", agent)
-        return None if item is None else AgentWord(item["heard_at_ms"], frozenset(item["live"]))
+        return None if item is None else AgentWord(item["seen_at_ms"], frozenset(item["live"]))
 
     def is_kept(self, watch: Watch) -> bool:
         """Whether the last event of the call was that it ended."""

@@ -249,6 +249,7 @@ def take_agent_events() -> TakeAgentEvents:
     """Agents' reports."""
     return TakeAgentEvents(
         agents=directory(),
+        watch=begin_watch,
         calls=live_calls(),
         ledgers=call_ledger(),
         health=agent_health(),

@@ -1,7 +1,8 @@
 """Take what an agent reports: who it is, then each event by itself, so that one that is wrong stops no other.
 
 1. The signature is that of the agent whom the directory knows, and the agent is active.
-2. Calls, answers, cuts and health are written where they belong; each write may be done again.
+2. Calls, answers, cuts and health are written where they belong; each write may be done again. A call that lasts is
+   watched from now on, so that its silence is noticed.
 3. A call that has just become known gets the orders that waited for it.
 4. A call of which a paused span was kept is named to what cuts it.
 
@@ -11,7 +12,7 @@ unavailable now comes again as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -127,6 +128,7 @@ class TakeAgentEvents:
     """Takes reports; its attributes are the ports that it uses."""
 
     agents: Agents
+    watch: Callable[[TenantId, AgentId, CallId], None]
     calls: Calls
     ledgers: Ledgers
     health: Health
@@ -187,6 +189,8 @@ class TakeAgentEvents:
 
     def _call(self, tenant: TenantId, agent: AgentId, event: CallEvent, clock: ClockOffset | None, now_ms: int) -> None:
         tokens = self.calls.take(tenant, agent, event, clock=clock, now_ms=now_ms)
+        if event.state == "live":
+            self.watch(tenant, agent, CallId(event.call))
         if tokens and event.state == "live":
             for order, number in self.calls.waiting(tenant, tokens, now_ms):
                 self.orders.to_new_call(tenant, CallId(event.call), order, number)
