@@ -23,7 +23,7 @@ from dualtone.domain.call_files import (
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from sbc_agent.media.call_state import CallState, StreamState
 from sbc_agent.media.messages import FormatSpec
-from sbc_agent.media.silence import Silence
+from sbc_agent.media.silence import CallPause, Silence
 
 GENERATION: Final = 1
 INACTIVE: Final = "inactive"
@@ -160,9 +160,9 @@ class Call:
         inactive = [] if stream.inactive_since_us is None else [INACTIVE]
         return frozenset([*inactive, *self.silence.causes])
 
-    def window(self, stream: Stream) -> tuple[int, int]:
-        """Between which arrivals packets of a stream that are still to come are kept, both ends included."""
-        from_us, to_us = self.silence.window(stream.heard_from_us)
+    def window(self, stream: Stream, *, before: Sequence[CallPause] = ()) -> tuple[int, int]:
+        """Between which arrivals packets of a stream that are still to come are kept, see ``Silence.window``."""
+        from_us, to_us = self.silence.window(stream.heard_from_us, before=before)
         return from_us, to_us if stream.inactive_since_us is None else min(to_us, stream.inactive_since_us - 1)
 
     def flag(self, *flags: str) -> None:

@@ -35,6 +35,7 @@ class Hearing:
 
     def change(self, recording: Recording, specs: Sequence[StreamSpec], at_us: int, moment: Moment) -> None:
         """The streams are others from a moment on."""
+        self._pauses.pass_time(recording, moment)
         self._lines.drain_rows(recording.rows, moment)
         call = recording.call
         heard = {stream.stream: stream for stream in call.heard}
@@ -53,6 +54,7 @@ class Hearing:
 
     def end(self, recording: Recording, at_us: int, reason: str, flags: Sequence[str], moment: Moment) -> None:
         """The dialog is over: what came after that is dropped, ports are free."""
+        self._pauses.pass_time(recording, moment)
         self._lines.drain_rows(recording.rows, moment)
         call = recording.call
         call.end(at_us, reason, flags)

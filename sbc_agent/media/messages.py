@@ -52,6 +52,7 @@ class MediaSettings(_Message):
         port_first: Lowest port of the pool's range; RTP takes even ports, RTCP the odd one above each.
         port_last: Highest port of the range.
         pool_size: How many streams can be received at once.
+        wanted_ports: RTP ports that calls of an earlier run have: they are in the pool if they are free at all.
         hold_back_ms: How long audio stays in memory.
         tick_ms: How often sockets are drained.
         part_seconds: The longest time that one part covers.
@@ -69,6 +70,7 @@ class MediaSettings(_Message):
     port_first: Port
     port_last: Port
     pool_size: Annotated[int, Field(ge=1, le=32_000)]
+    wanted_ports: tuple[Port, ...] = ()
     hold_back_ms: Annotated[int, Field(ge=0, le=60_000)] = 5_000
     tick_ms: Annotated[int, Field(ge=5, le=1_000)] = 100
     part_seconds: Annotated[int, Field(ge=1, le=3_600)] = 60

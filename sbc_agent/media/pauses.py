@@ -47,7 +47,7 @@ class Pauses:
 
     def pause(self, recording: Recording, command: Pause, moment: Moment) -> None:
         """Carries out a pause; ``PauseApplied`` answers it."""
-        self._pass_time(recording, moment)
+        self.pass_time(recording, moment)
         call, silence = recording.call, recording.call.silence
         owed = owed_pause(silence, command)
         if owed is None:
@@ -68,7 +68,7 @@ class Pauses:
         silence.begin(pause)
         if call.ended_at_us is not None:
             silence.close(call.ended_at_us)
-        self._pass_time(recording, moment)
+        self.pass_time(recording, moment)
         applied = self._applied(recording, command, "too_late" if is_late else "acknowledged", moment)
         silent = tuple(
             SilentFrom(stream=one.stream, rtp_timestamp=one.rtp_timestamp, at_us=one.at_us) for one in pause.silent_from
@@ -78,7 +78,7 @@ class Pauses:
 
     def resume(self, recording: Recording, command: Resume, moment: Moment) -> None:
         """Carries out a resume; ``PauseApplied`` answers it."""
-        self._pass_time(recording, moment)
+        self.pass_time(recording, moment)
         silence = recording.call.silence
         if not silence.takes(command.origin, command.cause, command.number):
             self._tell(self._applied(recording, command, "superseded", moment))
@@ -88,6 +88,23 @@ class Pauses:
         silence.lift(command.origin, command.cause, command.number, max(command.at_us, moment.now_us), command.by)
         self.set_windows(recording)
         self._answer(recording, self._applied(recording, command, "acknowledged", moment))
+
+    def pass_time(self, recording: Recording, moment: Moment) -> None:
+        """Ends what ends by itself; what waits in the sockets came before, during or after it, and is judged so."""
+        call, lasted = recording.call, recording.call.silence.open
+        lapses = call.silence.pass_time(moment.now_us)
+        ended = [pause for pause in lasted if pause.to_us is not None]
+        if ended and call.ended_at_us is None:
+            self._set_windows(recording, before=ended)
+            self._take_back(recording, [(pause.from_us, (pause.to_us or 0) - 1) for pause in ended], moment)
+        for lapse in lapses:
+            self._tell(LeaseExpired.model_validate({"call": call.call, **asdict(lapse)}))
+            if lapse.on_expiry == "silent":
+                self._tell(Alarm(kind="lease_expired", call=call.call))
+            else:
+                call.flag("lease_resumed")
+            recording.spool.write_state(call.state)
+        self.set_windows(recording)
 
     def set_windows(self, recording: Recording) -> None:
         """Lets the intake keep what the call's causes allow, from now on; what ends by itself is awaited."""
@@ -113,7 +130,7 @@ class Pauses:
         while self._timers and self._timers[0][0] <= moment.now_us:
             recording = recordings.get(heapq.heappop(self._timers)[1])
             if recording is not None and recording.call.ended_at_us is None:
-                self._pass_time(recording, moment)
+                self.pass_time(recording, moment)
         for recording in list(self._unanswered.values()):
             self.answer(recording)
 
@@ -142,23 +159,6 @@ class Pauses:
         """Whether something was taken back since last asked: buffers may hold copies of it."""
         had, self._has_traces = self._has_traces, False
         return had
-
-    def _pass_time(self, recording: Recording, moment: Moment) -> None:
-        """Ends what ends by itself; what waits in the sockets came before, during or after it, and is judged so."""
-        call, lasted = recording.call, recording.call.silence.open
-        lapses = call.silence.pass_time(moment.now_us)
-        ended = [pause for pause in lasted if pause.to_us is not None]
-        if ended and call.ended_at_us is None:
-            self._set_windows(recording, before=ended)
-            self._take_back(recording, [(pause.from_us, (pause.to_us or 0) - 1) for pause in ended], moment)
-        for lapse in lapses:
-            self._tell(LeaseExpired.model_validate({"call": call.call, **asdict(lapse)}))
-            if lapse.on_expiry == "silent":
-                self._tell(Alarm(kind="lease_expired", call=call.call))
-            else:
-                call.flag("lease_resumed")
-            recording.spool.write_state(call.state)
-        self.set_windows(recording)
 
     def _set_windows(self, recording: Recording, *, before: Sequence[CallPause] = ()) -> None:
         call, intake = recording.call, self._lines.intake

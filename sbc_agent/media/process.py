@@ -58,7 +58,9 @@ class MediaProcess:
         tenant, agent = parse_tenant_id(settings.tenant), parse_agent_id(settings.agent)
         key = AgentKey.load(settings.agent_key_path, agent)
         make_private_directory(settings.spool_dir)
-        self._sockets = open_pool(settings.address, settings.port_first, settings.port_last, settings.pool_size)
+        self._sockets = open_pool(
+            settings.address, settings.port_first, settings.port_last, settings.pool_size, settings.wanted_ports
+        )
         self._disk = Disk(lambda error: log.failure("disk_failed", error))
         self._engine = Engine(
             EngineSettings(

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,7 +67,7 @@ class RtpSocket:
         self.rtcp.close()
 
 
-def open_pool(address: str, first: int, last: int, size: int) -> dict[int, RtpSocket]:
+def open_pool(address: str, first: int, last: int, size: int, wanted: Iterable[int] = ()) -> dict[int, RtpSocket]:
     """Opens port pairs, passing over ports that another program holds.
 
     Args:
@@ -75,6 +75,7 @@ def open_pool(address: str, first: int, last: int, size: int) -> dict[int, RtpSo
         first: Lowest port.
         last: Highest port.
         size: How many pairs.
+        wanted: RTP ports to open before all others: calls of an earlier run have them.
 
     Returns:
         At most ``size`` pairs by RTP port, in ascending order.
@@ -84,7 +85,8 @@ def open_pool(address: str, first: int, last: int, size: int) -> dict[int, RtpSo
         OSError: If the system refuses sockets for another reason than a busy port.
     """
     pool: dict[int, RtpSocket] = {}
-    for port in _even_ports(first, last):
+    ports = _even_ports(first, last)
+    for port in dict.fromkeys([*(port for port in wanted if port in ports), *ports]):
         if len(pool) == size:
             break
         pair = _open_pair(address, port)
@@ -92,11 +94,11 @@ def open_pool(address: str, first: int, last: int, size: int) -> dict[int, RtpSo
             pool[port] = pair
     if not pool:
         raise Unavailable("no pair of media ports is free")
-    return pool
+    return dict(sorted(pool.items()))
 
 
-def _even_ports(first: int, last: int) -> Iterator[int]:
-    return iter(range(first + first % 2, last, 2))
+def _even_ports(first: int, last: int) -> range:
+    return range(first + first % 2, last, 2)
 
 
 def _open_pair(address: str, port: int) -> RtpSocket | None:

@@ -60,13 +60,16 @@ class Conversation:
         self.held: set[int] = set()
         self.network: list[tuple[int, int, int]] = []
         self.seconds = self.dice.uniform(2, 6)
+        # What was overtaken misses its turn where the hold-back is shorter than the wait in the socket.
+        self.is_reordering = self.hold_back_ms >= 1_000 and self.dice.random() < 0.5
+        self.longest_stall_us = (3 if self.is_reordering else 20) * TICK_US
 
     def run(self) -> None:
         desk, dice = self.desk, self.dice
         desk.begin()
         self._send_all()
         while desk.now_us < START_US + self.seconds * 1_000_000:
-            step_us = TICK_US if dice.random() < 0.9 else dice.randrange(TICK_US, 8 * TICK_US)  # a stall now and then
+            step_us = TICK_US if dice.random() < 0.9 else dice.randrange(TICK_US, self.longest_stall_us)
             due_us = desk.now_us + step_us
             for at_us in sorted(dice.randrange(desk.now_us, due_us) for _ in range(dice.choice([0, 0, 0, 1, 2]))):
                 self._arrive(at_us)
@@ -88,8 +91,7 @@ class Conversation:
                 if number and self.dice.random() < 0.03:
                     continue
                 at_us = START_US + number * self.packet_ms * 1_000
-                # Without a hold-back what was overtaken has missed its turn.
-                late_us = self.dice.choice([0, 0, 0, 0, 30_000, 90_000]) if self.hold_back_ms >= 1_000 else 0
+                late_us = self.dice.choice([0, 0, 0, 0, 30_000, 90_000]) if self.is_reordering else 0
                 self.network.append((at_us + late_us * bool(number), stream, number))
                 if self.dice.random() < 0.05:
                     self.network.append((at_us + late_us * bool(number) + 1_000, stream, number))
