@@ -126,7 +126,7 @@ class Agent:
         self._started = loop.time()
         boot_id, legacy = journal.boot_id(), self._legacy()
         clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
-        self._media = MediaClient.spawn(self._media_settings(), clock=clock, held=[self._lock])
+        self._media = MediaClient.spawn(self._media_settings(legacy), clock=clock, held=[self._lock])
         self._media.subscribe(self._media_event)
         import sbc_agent.runtime.sip_shell  # noqa: F401, PLC0415 - loaded while the child starts
 
@@ -192,7 +192,7 @@ class Agent:
         self._status = await status.serve(self._config.agent.state_dir, lambda: self._report(cloud))
         self._say_ready(addresses)
 
-    def _media_settings(self) -> MediaSettings:
+    def _media_settings(self, legacy: Legacy) -> MediaSettings:
         agent, media = self._config.agent, self._config.media
         ingest_key = self._identity.current_ingest_key()
         return MediaSettings(
@@ -204,6 +204,7 @@ class Agent:
             port_first=media.ports.first,
             port_last=media.ports.last,
             pool_size=media.pool_size,
+            wanted_ports=tuple(port for live in legacy.live for port in live.ports),
             hold_back_ms=media.hold_back_ms,
             ingest_key=IngestKeySettings(key_arn=ingest_key.key_arn, public_key_der=ingest_key.public_key_der),
             version=version(),
