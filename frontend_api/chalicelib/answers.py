@@ -102,7 +102,7 @@ class Gap(Shape):
     from_ms: int = Field(description="From the start of the audio.")
     to_ms: int
     cause: str = Field(
-        description="payment, manual, hold, consent, dtmf: a pause. inactive: on hold in the call. restart, "
+        description="payment, manual, hold, consent, dtmf: a pause. inactive: on hold in the call. restart and "
         "interrupted: lost while no agent ran. damaged: lost to damage."
     )
     by: str | None = Field(description="Who asked for the pause: a person's or a payment system's opaque id.")
@@ -276,7 +276,7 @@ class Evidence(Shape):
     public_key: str = Field(description="PEM of the key that verifies it.")
     key_id: str = Field(description="The name of that key.")
     gap_certificates: tuple[SignedEnvelope, ...] = Field(
-        description="One for each pause. Signed are the bytes `DUALTONE/v1/gap-certificate`, a NUL byte, and the payload."
+        description="One for each pause. Signed are `DUALTONE/v1/gap-certificate`, a NUL byte, and the payload."
     )
     gap_public_key: str = Field(description="PEM of the key that verifies them.")
     gap_key_id: str = Field(description="The name of that key.")
