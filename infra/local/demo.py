@@ -1,4 +1,4 @@
-"""``dualtone demo``: one real call from the SBC to the ear, and the proof of what became of it.
+"""``dualtone demo``: one real call with a payment in it, from the SBC to the ear, and the proof of what became of it.
 
 The demo is a stranger to the product: it starts ``dualtone local --json``, places a SIPREC call with ``dualtone-agent
 call``, and then uses the public API with an officer's token. What it prints it has measured.
@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,10 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from infra.local import listening, proofs
+from infra.local import listening, payment, proofs
 from infra.local.client import ApiClient, ApiProblem
+from infra.local.payment import Answer, PaymentSystem
 from infra.local.scanner import Snapshots
 from infra.local.stores import STORES, Stores
+from infra.local.unsealing import SealedCopies
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SPEECH: Final = ROOT / "tests" / "vectors" / "speech"
@@ -35,6 +38,11 @@ _START_S: Final = 60
 _FINISH_S: Final = 90
 _POLL_S: Final = 0.1
 _WATCH_S: Final = 1.0
+_LIVE_S: Final = 10
+_CALL_S: Final = 60
+_BEFORE_PAYING_S: Final = 2.5
+_PAYING_S: Final = 3.5
+_LATE_FROM_S: Final = 1.0
 
 
 class DemoFailed(Exception):  # noqa: N818 - what happened, in a word
@@ -69,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     temporary = data_dir / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     stages = Stages()
-    print("Dualtone: one real call, from the SBC to the ear", file=sys.stderr)
+    print("Dualtone: one real call with a payment in it, from the SBC to the ear", file=sys.stderr)
     try:
         with stages.timed("start", "starting the embedded cloud, an enrolled agent and the API"):
             process, line = _start(data_dir, temporary, arguments.hold_back)
@@ -121,9 +129,14 @@ def _prove(line: dict[str, Any], data_dir: Path, temporary: Path, stages: Stages
     sources = {side: Path(shutil.copy(SPEECH / f"{side}.wav", evidence)) for side in ("alice", "bob")}
     stores, snapshots = Stores(line, temporary), Snapshots()
 
-    with _watching(stores, snapshots):
-        with stages.timed("call", "a SIPREC call: Alice calls Bob, twelve seconds"):
-            call = _place_call(line["sip_udp"], sources)
+    payments = PaymentSystem(line["webhook_url"], line["webhook_secret"])
+    ucid = f"00FA08{secrets.token_hex(8).upper()}"
+
+    with _watching(stores, snapshots), SealedCopies(line) as sealed:
+        with stages.timed(
+            "call", "a SIPREC call: Alice calls Bob, twelve seconds, and pays by card in the midst of it"
+        ):
+            call, pause, resume = _call_with_a_payment(line["sip_udp"], sources, officer, payments, ucid)
         with stages.timed("finalise", "hold-back drains, parts go up, the finaliser decodes, encodes, seals, commits"):
             found = _wait_for_recording(officer, call["sip_call_id"])
     recording_id = found["recording_id"]
@@ -136,6 +149,15 @@ def _prove(line: dict[str, Any], data_dir: Path, temporary: Path, stages: Stages
         seen_by_other = stranger.status(f"/v1/recordings/{recording_id}") != 404  # noqa: PLR2004 - HTTP
         paths = _keep_evidence(evidence, officer.get(f"/v1/recordings/{recording_id}/evidence"), ogg, played)
         verdict = proofs.openssl_verdict(paths["message"], paths["signature"], paths["public_key"])
+        paused = proofs.paused(recording, played, pause, resume)
+        in_ingest = proofs.packets_of_the_gap(sealed, recording)
+
+    with stages.timed(
+        "late", "the payment system reports another span when the recording is made: it is cut out of the vault"
+    ):
+        late, cut = _late_report(recording, payments, ucid)
+        late_played = listening.decode_opus(officer.audio(recording_id))
+        late_proof = proofs.cut_late(officer.get(f"/v1/recordings/{recording_id}"), late_played, late)
 
     with stages.timed("scan", "scanning every store for plaintext, after finding what is planted there"):
         needles = proofs.needles(sources.values(), ogg)
@@ -151,9 +173,13 @@ def _prove(line: dict[str, Any], data_dir: Path, temporary: Path, stages: Stages
         "call_id": recording["call_id"],
         "recording_id": recording_id,
         "sip_call_id": call["sip_call_id"],
-        "caller_correlation": round(listening.correlation(wavs["alice"], played[:, caller])[0], 4),
-        "callee_correlation": round(listening.correlation(wavs["bob"], played[:, callee])[0], 4),
+        "caller_correlation": proofs.likeness(wavs["alice"], played[:, caller], recording["gaps"]),
+        "callee_correlation": proofs.likeness(wavs["bob"], played[:, callee], recording["gaps"]),
         "duration_error_ms": abs(round(recording["duration_ms"] - longest_ms)),
+        **paused,
+        **in_ingest,
+        "too_late_seconds": cut["seconds_until_gone"],
+        **late_proof,
         "plaintext_windows_found": len(findings),
         "plaintext_findings": [f"{finding.coding} in {finding.place}" for finding in findings[:10]],
         "planted_windows_found": planted,
@@ -185,15 +211,52 @@ def _watching(stores: Stores, snapshots: Snapshots) -> Iterator[None]:
         thread.join()
 
 
-def _place_call(target: str, sources: dict[str, Path]) -> dict[str, Any]:
-    command = [_command("dualtone-agent"), "call", "--target", target, "--json"]
+def _call_with_a_payment(
+    target: str, sources: dict[str, Path], officer: ApiClient, payments: PaymentSystem, ucid: str
+) -> tuple[dict[str, Any], Answer, Answer]:
+    """Places the call; while it runs, the payment system reports that card entry begins, and that it ended."""
+    command = [_command("dualtone-agent"), "call", "--target", target, "--json", "--ucid", ucid]
     command += ["--caller", CALLER, "--callee", CALLEE]
     command += ["--caller-wav", str(sources["alice"]), "--callee-wav", str(sources["bob"])]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-    if result.returncode:
-        raise DemoFailed(f"the call was not taken: {result.stderr.strip()}")
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return answer
+    calling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    try:
+        _wait_until_live(officer)
+        time.sleep(_BEFORE_PAYING_S)
+        pause = payments.report(payment.STARTED, {"ucid": ucid}, effective_at=proofs.rfc3339(time.time()))
+        if pause.body.get("outcome") != "acknowledged":
+            raise DemoFailed(f"the pause was answered {pause.status} {pause.body}")
+        time.sleep(_PAYING_S)
+        resume = payments.report(payment.ENDED, {"ucid": ucid})
+        said, complaint = calling.communicate(timeout=_CALL_S)
+    finally:
+        calling.kill()
+        calling.wait()
+    if calling.returncode:
+        raise DemoFailed(f"the call was not taken: {complaint.strip()}")
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return answer, pause, resume
+
+
+def _wait_until_live(officer: ApiClient) -> None:
+    until = time.monotonic() + _LIVE_S
+    while not officer.get("/v1/calls")["calls"]:
+        if time.monotonic() > until:
+            raise DemoFailed(f"no live call was seen within {_LIVE_S} s")
+        time.sleep(_POLL_S)
+
+
+def _late_report(
+    recording: dict[str, Any], payments: PaymentSystem, ucid: str
+) -> tuple[tuple[float, float], dict[str, Any]]:
+    """Reports a second of the call for which it is too late; returns the span, Unix seconds, and what was answered."""
+    began = proofs.moment(recording["started_at"])
+    span = began + _LATE_FROM_S, began + _LATE_FROM_S + 1
+    answer = payments.report(
+        payment.STARTED, {"ucid": ucid}, effective_at=proofs.rfc3339(span[0]), until=proofs.rfc3339(span[1])
+    )
+    if answer.body.get("outcome") != "too_late":
+        raise DemoFailed(f"the late pause was answered {answer.status} {answer.body}")
+    return span, answer.call
 
 
 def _wait_for_recording(officer: ApiClient, sip_call_id: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""What the demo proves, each proof by itself: signature, absence of plaintext, who speaks where."""
+"""What the demo proves, each proof by itself: signature, absence of plaintext, who speaks where, what a pause leaves."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,18 @@ import numpy as np
 from dualtone.domain.audio import g711
 from dualtone.domain.audio.g711 import Law
 from infra.local import listening, scanner
+from infra.local.payment import Answer
 from infra.local.scanner import Finding, Needles, Snapshots
 from infra.local.stores import STORES, Stores
+from infra.local.unsealing import SealedCopies
 
 MIN_CORRELATION: Final = 0.9
 MAX_DURATION_ERROR_MS: Final = 40
+GAP_START_ERROR_MS: Final = (-400, 0)
+GAP_END_ERROR_MS: Final = (0, 120)
+MAX_GAP_PEAK: Final = 2
+PAYMENT: Final = "payment"
+_INSIDE_MS: Final = 60
 
 
 def openssl_verdict(message: str, signature: str, public_key: str) -> str:
@@ -67,6 +75,85 @@ def scan(snapshots: Snapshots, wanted: Needles) -> list[Finding]:
     return [finding for place, data in snapshots for finding in scanner.look(place, data, wanted)]
 
 
+def likeness(spoken: listening.Samples, played: listening.Samples, gaps: Sequence[Mapping[str, Any]]) -> float:
+    """How well a side matches what was spoken outside the recording's gaps."""
+    kept = spoken.copy()
+    for gap in gaps:
+        kept[_samples(gap["from_ms"]) : _samples(gap["to_ms"])] = 0
+    return round(listening.correlation(kept, played)[0], 4)
+
+
+def paused(recording: Mapping[str, Any], played: listening.Samples, pause: Answer, resume: Answer) -> dict[str, Any]:
+    """What the pause left out, measured on the recording that is played.
+
+    Args:
+        recording: Its JSON.
+        played: int16[n, 2] at 8 kHz.
+        pause: How the report that card entry begins was answered.
+        resume: How the report that it ended was answered.
+    """
+    began = 1000 * moment(recording["started_at"])
+    gaps = [gap for gap in recording["gaps"] if gap["cause"] == PAYMENT]
+    effective = 1000 * moment(pause.call["effective_at"]) - began
+    resumed = 1000 * moment(resume.call["effective_at"]) - began
+    starts, ends = [gap["from_ms"] - effective for gap in gaps], [gap["to_ms"] - resumed for gap in gaps]
+    return {
+        "gap_ms": [[gap["from_ms"], gap["to_ms"]] for gap in gaps],
+        "gap_start_error_ms": round(max(starts), 1) if max(starts) > 0 else round(min(starts), 1),
+        "gap_end_error_ms": round(min(ends), 1) if min(ends) < 0 else round(max(ends), 1),
+        "pause_ack_ms": pause.ms,
+        "resume_latency_ms": resume.ms,
+        "gap_peak": max(peak(played, gap["from_ms"], gap["to_ms"]) for gap in gaps),
+    }
+
+
+def cut_late(recording: Mapping[str, Any], played: listening.Samples, span: tuple[float, float]) -> dict[str, Any]:
+    """Whether a span that was cut from the vault, Unix seconds, is silent, and told in the recording."""
+    began = moment(recording["started_at"])
+    from_ms, to_ms = (round(1000 * (at - began)) for at in span)
+    told = any(
+        gap["cause"] == PAYMENT and gap["from_ms"] <= from_ms and to_ms <= gap["to_ms"] for gap in recording["gaps"]
+    )
+    return {"late_gap_peak": peak(played, from_ms - _INSIDE_MS, to_ms + _INSIDE_MS), "late_gap_told": told}
+
+
+def packets_of_the_gap(sealed: SealedCopies, recording: Mapping[str, Any]) -> dict[str, int]:
+    """How many packets that arrived within the gap any sealed copy held; and, that it is no wonder, how many in all."""
+    began_us = 1_000_000 * moment(recording["started_at"])
+    call = recording["call_id"]
+    found = {store: sealed.ever(store, call) - began_us for store in ("ingest", "spool")}
+    gaps = [(1000 * gap["from_ms"], 1000 * gap["to_ms"]) for gap in recording["gaps"] if gap["cause"] == PAYMENT]
+    inside = {
+        store: sum(int(((arrivals > first) & (arrivals < last)).sum()) for first, last in set(gaps))
+        for store, arrivals in found.items()
+    }
+    return {
+        "gap_packets_in_ingest": inside["ingest"],
+        "gap_packets_in_spool": inside["spool"],
+        "ingest_packet_times": int(found["ingest"].size),
+    }
+
+
+def peak(played: listening.Samples, from_ms: float, to_ms: float) -> int:
+    """The loudest sample, on any channel, 60 ms inside a span."""
+    inside = played[_samples(from_ms + _INSIDE_MS) : _samples(to_ms - _INSIDE_MS)]
+    return int(np.abs(inside.astype(np.int32)).max())
+
+
+def moment(text: str) -> float:
+    """Unix seconds of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def rfc3339(unix_s: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _samples(ms: float) -> int:
+    return max(0, round(ms * listening.SAMPLE_HZ / 1000))
+
+
 def channel_of(recording: dict[str, Any], role: str) -> int:
     """The channel on which a role speaks; raises ValueError when the recording names none."""
     for channel in recording["channels"]:
@@ -86,6 +173,15 @@ def unmet(result: dict[str, Any]) -> list[str]:
         "signature_openssl": result["signature_openssl"] == "ok",
         "found_by_number": result["found_by_number"] is True,
         "seen_by_other_tenant": result["seen_by_other_tenant"] is False,
+        "gap_start_error_ms": GAP_START_ERROR_MS[0] <= result["gap_start_error_ms"] <= GAP_START_ERROR_MS[1],
+        "gap_end_error_ms": GAP_END_ERROR_MS[0] <= result["gap_end_error_ms"] <= GAP_END_ERROR_MS[1],
+        "gap_peak": result["gap_peak"] <= MAX_GAP_PEAK,
+        "gap_packets_in_ingest": result["gap_packets_in_ingest"] == 0,
+        "gap_packets_in_spool": result["gap_packets_in_spool"] == 0,
+        "ingest_packet_times": result["ingest_packet_times"] > 0,
+        "too_late_seconds": result["too_late_seconds"] is not None,
+        "late_gap_peak": result["late_gap_peak"] <= MAX_GAP_PEAK,
+        "late_gap_told": result["late_gap_told"] is True,
     }
     return [f"{name} = {result[name]}" for name, met in expected.items() if not met]
 
