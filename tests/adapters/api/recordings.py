@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from dualtone.adapters import wiring
-from dualtone.domain import ids, signing, vault_manifest
+from dualtone.domain import gap_certificate, ids, signing, vault_manifest
 from dualtone.domain.audit_event import Outcome, RequestFacts
 from dualtone.domain.commit_attempt import Attempt, Upload
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId, AttemptId, CallId, RecordingId, TenantId
 from dualtone.domain.kek import KeyItem, KeyScope
+from dualtone.domain.pause import Pause
 from dualtone.domain.period import DAY_MS, month_of
 from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap, RecordingEntry
 from dualtone.domain.tenancy import Verb
@@ -121,11 +122,35 @@ def _entry(
         manifest_signature=signer.sign(signing.message(vault_manifest.KIND, sealed.manifest_payload)),
         signing_key_arn=signer.key_id,
         channels=(Channel(0, "1", "i1Pz3to5hGk8fuXl+PbwCw==", 0, "caller"), Channel(1, "2", None, None, "unknown")),
-        gaps=(Gap(1, 1000, 1500, "inactive"),),
+        gaps=(Gap(1, 1000, 1500, "inactive"), Gap(0, 2000, 3000, "payment", 0, 160)),
         quality=(ChannelQuality(0, 150, 1, 0, 1.25, 0.5, one_sided=False),),
         flags=("metadata-partial",),
         retention_until_ms=started_at_ms + 365 * DAY_MS,
+        certificates=(_certificate(attempt, started_at_ms),),
     )
+
+
+def _certificate(attempt: Attempt, started_at_ms: int) -> signing.Envelope:
+    """The certificate of a payment pause in the third second."""
+    pause = Pause(
+        cause="payment",
+        from_us=1000 * started_at_ms + 2_000_000,
+        to_us=1000 * started_at_ms + 3_000_000,
+        origin="cloud",
+        number=1,
+        command=ids.ulid(started_at_ms, bytes(10)),
+        by="endpoint:pay_1",
+        effective_at_ms=started_at_ms + 2250,
+    )
+    return gap_certificate.of_pause(
+        pause,
+        tenant=attempt.upload.tenant,
+        recording=attempt.recording,
+        call=attempt.upload.call,
+        generation=1,
+        agent_manifest_sha256="0" * 64,
+        signed_at_ms=started_at_ms + 60_000,
+    ).sealed_by(wiring.certifier())
 
 
 def _keys(tenant: TenantId, recording: RecordingId, sealed: SealedRecording, created_at_ms: int) -> KeyItem:

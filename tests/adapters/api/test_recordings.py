@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,14 @@ def test_a_recording_says_who_is_heard_in_which_channel(officer: str, recording:
     first, second = found["channels"]
     assert (first["label"], first["role"], first["participant"]["number"]) == ("1", "caller", CALLER)
     assert (second["label"], second["role"], second["participant"], second["stream_id"]) == ("2", "unknown", None, None)
-    assert found["gaps"] == [{"channel": 1, "from_ms": 1000, "to_ms": 1500, "cause": "inactive"}]
+    hold, pause = found["gaps"]
+    assert {name: value for name, value in hold.items() if value is not None} == {
+        "channel": 1,
+        "from_ms": 1000,
+        "to_ms": 1500,
+        "cause": "inactive",
+    }
+    assert (pause["channel"], pause["from_ms"], pause["to_ms"], pause["cause"]) == (0, 2000, 3000, "payment")
     assert found["quality"][0]["jitter_ms"] == 1.25
     assert (found["duration_ms"], found["direction"], found["sip_call_id"]) == (5000, "outbound", recording.sip_call_id)
     assert found["started_at"].endswith("Z")
@@ -146,6 +154,34 @@ def test_evidence_verifies_with_openssl_alone(officer: str, recording: Made, tmp
     assert verify(message) == 0
     assert verify(message[:-1] + bytes([message[-1] ^ 1])) != 0
     assert answer["key_id"] == wiring.settings().signing_key
+
+
+def test_a_pause_says_who_when_and_why_and_proves_it_with_openssl(
+    officer: str, recording: Made, tmp_path: Path
+) -> None:
+    """The gap has it all; the evidence names the key, which signs nothing else."""
+    path = {"recording_id": recording.recording_id}
+    found = call("GET", ONE, path=path, token=officer).json
+    evidence = call("GET", f"{ONE}/evidence", path=path, token=officer).json
+    (pause,) = [gap for gap in found["gaps"] if gap["cause"] == "payment"]
+    began = dt.datetime.fromisoformat(found["started_at"])
+    moments = [
+        (dt.datetime.fromisoformat(pause[name]) - began).total_seconds() for name in ("from", "effective_at", "to")
+    ]
+    assert moments == [2.0, 2.25, 3.0]
+    assert (pause["by"], pause["origin"], pause["how"]) == ("endpoint:pay_1", "cloud", "withheld")
+    assert pause["rtp_timestamp"] == 160
+    certificate = pause["certificate"]
+    assert evidence["gap_certificates"] == [certificate]
+    assert evidence["gap_key_id"] == certificate["key_id"] == wiring.settings().certificate_key
+    assert evidence["gap_public_key"] != evidence["public_key"]
+    payload = base64.b64decode(certificate["payload"])
+    (tmp_path / "key.pem").write_text(evidence["gap_public_key"])
+    (tmp_path / "signature").write_bytes(base64.b64decode(certificate["signature"]))
+    (tmp_path / "message").write_bytes(b"DUALTONE/v1/gap-certificate\0" + payload)
+    command = ["openssl", "dgst", "-sha256", "-verify", "key.pem", "-signature", "signature", "message"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert json.loads(payload)["recording"] == recording.recording_id
 
 
 def test_a_call_is_followed_by_its_sip_call_id(officer: str, administrator: str, recording: Made) -> None:

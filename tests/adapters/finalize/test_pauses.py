@@ -20,7 +20,7 @@ from dualtone.domain import gap_certificate, part, signing
 from dualtone.domain.call_files import GapEntry
 from dualtone.domain.gap_certificate import GapCertificate
 from dualtone.domain.pause import How
-from dualtone.domain.recording_entry import RecordingEntry
+from dualtone.domain.recording_entry import Gap, RecordingEntry
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import INDEX, Cloud, decode
 from tests.adapters.finalize.pauses import WHO, at, command, command_id, entry, tell
@@ -77,10 +77,10 @@ def test_a_pause_that_came_in_time_is_silence_of_its_length(cloud: Cloud) -> Non
             difference = heard[span, channel].astype(np.float64) - spoken[span]
             assert np.sqrt(np.mean(difference**2)) < 0.5 * np.sqrt(np.mean(spoken[span].astype(np.float64) ** 2))
     row = recorded(cloud)
-    assert [(gap.channel, gap.from_ms, gap.to_ms, gap.cause, gap.pause) for gap in row.gaps] == [
-        (0, 3100, 6400, "payment", 0),
-        (1, 3100, 6400, "payment", 0),
-    ]
+    assert row.gaps == (
+        Gap(0, 3100, 6400, "payment", 0, 4_294_901_760),
+        Gap(1, 3100, 6400, "payment", 0, None),
+    )
     assert row.flags == ()
     assert [channel.lost for channel in row.quality] == [0, 0]
     (certificate,) = certified(cloud)

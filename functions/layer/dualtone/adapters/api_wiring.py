@@ -79,7 +79,7 @@ def play_recording() -> PlayRecording:
 @cache
 def read_evidence() -> ReadEvidence:
     """What proves it."""
-    return ReadEvidence(_index(), _signing_keys())
+    return ReadEvidence(_index(), _signing_keys(), _certificate_keys(), wiring.settings().certificate_key)
 
 
 @cache
@@ -189,6 +189,11 @@ def _cursors() -> Cursors:
 @cache
 def _signing_keys() -> TrustedSigningKeys:
     return TrustedSigningKeys(wiring.kms(), frozenset({wiring.settings().signing_key}))
+
+
+@cache
+def _certificate_keys() -> TrustedSigningKeys:
+    return TrustedSigningKeys(wiring.kms(), frozenset({wiring.settings().certificate_key}))
 
 
 @cache

@@ -187,4 +187,11 @@ def _recorded(
 
 def gap(value: Mapping[str, Any]) -> Gap:
     """Reads a gap."""
-    return Gap(value["channel"], value["from_ms"], value["to_ms"], value["cause"], value.get("pause"))
+    return Gap(
+        value["channel"],
+        value["from_ms"],
+        value["to_ms"],
+        value["cause"],
+        value.get("pause"),
+        value.get("rtp_timestamp"),
+    )

@@ -37,6 +37,7 @@ class Gap:
 
     Attributes:
         pause: Place of the certificate that says more; None if the gap is no pause's.
+        rtp_timestamp: Of the first packet of the channel's stream that was not kept; None if nobody knows.
     """
 
     channel: int
@@ -44,6 +45,7 @@ class Gap:
     to_ms: int
     cause: str
     pause: int | None = None
+    rtp_timestamp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dualtone.domain.call_files import Manifest
 from dualtone.domain.call_session import CallSession
 from dualtone.domain.direction import Direction, Lines, Party, direction_of
 from dualtone.domain.numbers import normalise
+from dualtone.domain.pause import Pause
 from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap
 from dualtone.usecases.render_audio import Rendering, heard_streams
 
@@ -91,6 +92,7 @@ def gaps(rendering: Rendering, certificates: Sequence[int]) -> tuple[Gap, ...]:
             gap.to_ms,
             gap.cause,
             certificates[gap.pause] if gap.pause is not None else None,
+            _first_silent(rendering.pauses[gap.pause], gap.stream) if gap.pause is not None else None,
         )
         for gap in rendering.gaps
     ]
@@ -98,6 +100,10 @@ def gaps(rendering: Rendering, certificates: Sequence[int]) -> tuple[Gap, ...]:
     while len(found) > MOST_GAPS and apart_ms <= _LONGEST_MS:
         found, apart_ms = _joined(found, apart_ms), 2 * apart_ms
     return tuple(found)
+
+
+def _first_silent(pause: Pause, stream: int) -> int | None:
+    return next((one.rtp_timestamp for one in pause.silent_from if one.stream == stream), None)
 
 
 def _joined(found: Sequence[Gap], apart_ms: int) -> list[Gap]:
