@@ -16,7 +16,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
-from weakref import WeakSet
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -82,7 +81,8 @@ class Lan:
         self._log = log
         self._arrive_s = arrive_s
         self._max_connections = max_connections
-        self._arrived: WeakSet[asyncio.BaseProtocol] = WeakSet()
+        self._young: set[asyncio.BaseProtocol] = set()  # connections that have not lived ``arrive_s`` yet
+        self._arrived: set[asyncio.BaseProtocol] = set()  # those of them on which a request arrived
         self._server: asyncio.Server | None = None
         app = web.Application(middlewares=[self._answered, self._admitted], client_max_size=MAX_BODY_BYTES)
         app.add_routes(
@@ -130,16 +130,21 @@ class Lan:
     def _connection(self) -> asyncio.BaseProtocol:
         """A new connection: refused if there are too many, closed if no request arrives on it in time."""
         server = cast("web.Server", self._runner.server)
-        if len(server.connections) >= self._max_connections:
+        shaking_hands = sum(getattr(young, "transport", None) is None for young in self._young)
+        if len(server.connections) + shaking_hands >= self._max_connections:
             self._log.warning("lan_refused", reason="connections")
             return _Refused()
         protocol = server()
+        self._young.add(protocol)
         asyncio.get_running_loop().call_later(self._arrive_s, self._overdue, protocol)
         return protocol
 
     def _overdue(self, protocol: asyncio.BaseProtocol) -> None:
+        self._young.discard(protocol)
         transport = getattr(protocol, "transport", None)
-        if protocol not in self._arrived and transport is not None:
+        if protocol in self._arrived:
+            self._arrived.remove(protocol)
+        elif transport is not None:
             transport.abort()
 
     # -- requests ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ _TOKEN_BYTES: Final = 32
 _SHORTEST_TOKEN: Final = 32
 _DAYS: Final = 3_650
 _RENEW_DAYS: Final = 30
+_FIRST_DAY: Final = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # callers take it even if this machine's clock runs ahead
 _ANY: Final = "0.0.0.0"  # noqa: S104 - recognised, not bound
 
 
@@ -90,9 +91,11 @@ def _make(certificate_path: Path, key_path: Path, host: str, now: dt.datetime) -
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_before(min(_FIRST_DAY, now))
         .not_valid_after(now + dt.timedelta(days=_DAYS))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         # Callers that trust it trust nothing else by it: it signs no other certificate.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
