@@ -151,7 +151,7 @@ class Courier:
         with self._lock:  # before the file is read: who rewrites it from here on learns that it is under way
             self._under_way[call] = name
         try:
-            body = self._spool.path(call, name).read_bytes()
+            body = self._spool.read(call, name)
             digest = hashlib.sha256(body)
             sha256 = digest.hexdigest()
             told = {"call": call, "object": name, "bytes": len(body), "sha256": sha256}

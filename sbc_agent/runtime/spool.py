@@ -60,6 +60,22 @@ class Spool:
         """A file of a call, or its directory."""
         return self._root / call / name
 
+    def read(self, call: CallId, name: str) -> bytes:
+        """The bytes of a file.
+
+        The media process may cut a part while it is read: another file takes its name, and then the older one is
+        overwritten. So what was read counts only if its file still has the name afterwards.
+
+        Raises:
+            OSError: If it is not there, or cannot be read.
+        """
+        path = self.path(call, name)
+        while True:
+            with path.open("rb") as file:
+                data = file.read()
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return data
+
     def waiting(self, call: CallId, sent: frozenset[str]) -> list[str]:
         """The closed files of a call that are not up, in the order of sending, the manifest last.
 

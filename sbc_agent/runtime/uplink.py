@@ -331,7 +331,7 @@ class Uplink:
         )
 
     def _digest(self, call: CallId, name: str) -> str:
-        return part.read(self._spool.path(call, name).read_bytes()).digest.hex()
+        return part.read(self._spool.read(call, name)).digest.hex()
 
     def _forget(self, call: CallId) -> None:
         """A call is not here any more; it is claimed."""

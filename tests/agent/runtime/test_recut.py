@@ -18,6 +18,7 @@ import pytest
 from dualtone.domain import part
 from dualtone.domain.ids import CallId
 from dualtone.domain.part import RecordType
+from sbc_agent.media import cuts
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.uplink import Uplink
@@ -296,3 +297,21 @@ def test_a_call_nobody_knows(site: Site, call: CallId) -> None:
     assert site.uplink.recut(call, [FIRST]).done()
     site.send()
     assert site.uplink.state().calls_waiting == 0
+
+
+def test_a_part_that_is_cut_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The media process overwrites the older file with zeros, also under the hands of who has just opened it."""
+    write_call(tmp_path, CALL, parts=1)
+    path = tmp_path / CALL / FIRST
+    cut_form = part.cut(path.read_bytes(), [SPAN])
+    opened, forms = Path.open, [cut_form]
+
+    def open_then_cut(self: Path, *args: Any, **kwargs: Any) -> Any:
+        file = opened(self, *args, **kwargs)
+        if self == path and forms:
+            cuts._replace(path, forms.pop())
+        return file
+
+    monkeypatch.setattr(Path, "open", open_then_cut)
+    assert Spool(tmp_path).read(CALL, FIRST) == cut_form
+    assert not forms
