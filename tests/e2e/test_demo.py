@@ -35,7 +35,17 @@ def test_the_demo_proves_a_call_from_the_sbc_to_the_ear(tmp_path: Path) -> None:
     assert line["signature_openssl"] == "ok"
     assert line["found_by_number"] is True
     assert line["seen_by_other_tenant"] is False
-    assert set(line["seconds"]) == {"start", "call", "finalise", "play", "scan"}
+    assert -400 <= line["gap_start_error_ms"] <= 0
+    assert 0 <= line["gap_end_error_ms"] <= 120
+    assert 0 < line["pause_ack_ms"] < 3000
+    assert 0 < line["resume_latency_ms"] < 3000
+    assert line["gap_peak"] <= 2
+    assert line["gap_packets_in_ingest"] == line["gap_packets_in_spool"] == 0
+    assert line["ingest_packet_times"] > 500, "of eight seconds that were kept"
+    assert 0 <= line["too_late_seconds"] < 30
+    assert line["late_gap_peak"] <= 2
+    assert line["late_gap_told"] is True
+    assert set(line["seconds"]) == {"start", "call", "finalise", "play", "late", "scan"}
     for name in ("source_alice", "source_bob", "played_wav", "manifest", "message", "signature", "public_key"):
         assert Path(line["paths"][name]).stat().st_size > 0
     with wave.open(line["paths"]["played_wav"]) as played:

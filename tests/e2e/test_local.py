@@ -53,7 +53,10 @@ def test_the_line_says_all_that_it_promises(local: Local) -> None:
     assert set(line["tenants"]) >= {"acme", "globex"}
     for roles in line["tenants"].values():
         assert set(roles) == {"administrator", "officer"}
-    assert all(Path(name).exists() for name in [line["spool_dir"], *line["log_files"]])
+    assert all(Path(name).exists() for name in [line["spool_dir"], *line["log_files"], line["agent_lan_certificate"]])
+    assert line["agent_lan"].startswith("https://127.0.0.1:")
+    assert line["webhook_url"].startswith(f"{line['api']}/v1/webhooks/payments/")
+    assert line["webhook_secret"].startswith("whsec_")
     assert local.officer.status("/v1/recordings") == 200
     assert ApiClient(line["api"]).status("/v1/recordings") == 401
     assert ApiClient(line["api"], "x.y.z").status("/v1/recordings") == 401
