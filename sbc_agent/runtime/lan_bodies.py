@@ -38,7 +38,7 @@ class InvalidBody(DualtoneError):  # noqa: N818 - named as the problem type is
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
 class Resume(_Body):
@@ -84,7 +84,9 @@ class NamedPause(Pause, _Named):
 
 
 class CardEntry(_Named):
-    """What a payment system says of a card entry."""
+    """What a payment system says of a card entry; members that are not known here are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
     effective_at: AwareDatetime | None = None
     until: AwareDatetime | None = None
@@ -94,7 +96,7 @@ class CardEntry(_Named):
 class Webhook(_Body):
     """A payment system's message; further members of it are its own affair."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
     type: Literal["card_entry.started", "card_entry.ended"]
     data: CardEntry

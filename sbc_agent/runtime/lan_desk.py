@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from dualtone.domain import call_match, ids, pause_ledger, pause_order, standard_webhooks
 from dualtone.domain.call_command import Cause, Command, next_number
-from dualtone.domain.errors import NotFound, Unavailable
+from dualtone.domain.errors import MalformedInput, NotFound, Unavailable
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.usecases.await_answers import ANSWER_WITHIN_MS, CallAnswer, CallOutcome, SilentStream
 from sbc_agent.runtime import lan_bodies
@@ -95,8 +95,8 @@ class LanDesk:
         return OK, {"calls": [self._described(call) for call in known if call is not None]}
 
     def call(self, call_id: str) -> Answer:
-        """One call; raises NotFound or MalformedInput."""
-        known = self._control.calls.get(ids.parse_call_id(call_id))
+        """One call; raises NotFound."""
+        known = self._control.calls.get(_named(call_id))
         if known is None:
             raise NotFound("no such call")
         return OK, self._described(known)
@@ -106,10 +106,10 @@ class LanDesk:
 
         Raises:
             NotFound: If the agent has no such call.
-            MalformedInput: If the span or the id cannot be.
+            MalformedInput: If the span cannot be.
             Unavailable: If the media process has ended.
         """
-        call, stamp = ids.parse_call_id(call_id), self._stamp()
+        call, stamp = _named(call_id), self._stamp()
         order = self._order(body, stamp, BEARER, body.cause)
         command = order.for_call(self._tenant, self._agent, call, stamp.number, stamp.received_ms)
         answers = await self._carry_out(command, order)
@@ -256,6 +256,14 @@ class LanDesk:
             "causes": list(known.causes),
             "paused": bool(known.causes),
         }
+
+
+def _named(call_id: str) -> CallId:
+    """A malformed id names no call: it is answered like any other that does not exist."""
+    try:
+        return ids.parse_call_id(call_id)
+    except MalformedInput as error:
+        raise NotFound("no such call") from error
 
 
 def _answer(found: list[CallAnswer]) -> Answer:

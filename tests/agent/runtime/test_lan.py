@@ -121,7 +121,7 @@ def test_a_payment_pauses_and_resumes_its_call(tmp_path: Path) -> None:
 
     async def scenario(site: Site) -> None:
         call = site.desk.begin()
-        status, answer = await site.report("started", effective_at=at(2.0), lease_s=60)
+        status, answer = await site.report("started", effective_at=at(2.0), lease_s=60, terminal="7")
         assert (status, answer["outcome"]) == (200, "acknowledged")
         (one,) = answer["calls"]
         assert (one["call_id"], one["causes"], one["paused"], one["seconds_until_gone"]) == (
@@ -399,7 +399,7 @@ def test_without_the_token_nothing_is_told(tmp_path: Path, authorization: str) -
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("GET", "/v1/calls/nonsense", None, 400),
+        ("GET", "/v1/calls/nonsense", None, 404),
         ("GET", f"/v1/calls/{call_id(1, 5)}", None, 404),
         ("POST", f"/v1/calls/{call_id(1, 5)}/pause", None, 404),
         ("POST", f"/v1/calls/{call_id(1, 5)}/pause", {"lease_s": 0}, 422),
