@@ -20,7 +20,7 @@ MAP: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "infra" / "data_map.toml"
 FORMS = {"sealed", "token", "opaque", "clear"}
 STORES = "DynamoDB::Table|S3::Bucket|SQS::Queue|Logs::LogGroup|Cognito::UserPool"
 STORING = re.compile(rf"^  (\w+):\n    Type: AWS::(?:{STORES})$", re.MULTILINE)
-OUTSIDE = {"agent memory", "agent spool", "agent log", "vault object header"}
+OUTSIDE = {"agent memory", "agent spool", "agent state", "agent log", "vault object header"}
 
 
 def mapped(prefix: str) -> set[str]:
