@@ -1,4 +1,4 @@
-"""The template is true: deployed unchanged to a second emulator, it records, seals and plays a call.
+"""The template is true: deployed unchanged to a second emulator, it records, pauses, seals and plays a call.
 
 ministack shares no code with moto nor with infra/local: its CloudFormation makes the resources, its API Gateway checks
 the tokens, its S3 tells its SQS, and its Lambda runs the functions as processes, from zips built as `sam build` would.
@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,10 +24,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from infra.local import listening
+from infra.local import listening, payment, proofs
 from infra.local.agent import Agent, AgentPlan
 from infra.local.client import ApiClient, ApiProblem
 from infra.local.cloud import CREDENTIALS
+from infra.local.payment import Answer, PaymentSystem
 from infra.local.template import TEMPLATE
 from infra.second_opinion.cloud import SecondCloud
 from infra.second_opinion.deployment import STACK, DeploymentFailed, packaged
@@ -34,21 +36,28 @@ from tests.e2e.conftest import BIN, VECTORS
 
 TENANT, OTHER = "acme", "globex"
 SPEECH = {side: VECTORS / "speech" / f"{side}.wav" for side in ("alice", "bob")}
+PAYING_S = 2.5
 INHERITED = re.compile(r"(?!AWS_|DUALTONE_|POWERTOOLS_)")
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One call that was recorded there.
+    """One call that was recorded there, with a payment in it.
 
     Attributes:
+        ucid: What the payment system knows it by.
         recording: What the API says of it.
-        audio: What it plays.
+        played: What it plays, int16[n, 2] at 8 kHz.
+        pause: How the report that card entry begins was answered.
+        resume: How the report that it ended was answered.
         spool: The agent's spool.
     """
 
+    ucid: str
     recording: dict[str, Any]
-    audio: bytes
+    played: listening.Samples
+    pause: Answer
+    resume: Answer
     spool: Path
 
 
@@ -79,21 +88,51 @@ def agent(cloud: SecondCloud, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def recorded(cloud: SecondCloud, agent: tuple[Agent, AgentPlan]) -> Recorded:
-    """A call of two people, from the SBC's INVITE to the officer's ear."""
+def payments(cloud: SecondCloud) -> PaymentSystem:
+    """A payment system with an endpoint of its own there."""
+    administrator = ApiClient(cloud.deployment.api_url, cloud.tenants[TENANT].tokens["administrator"])
+    endpoint = administrator.post("/v1/payment-endpoints", {"name": "second opinion"})
+    return PaymentSystem(endpoint["url"], endpoint["secret"])
+
+
+@pytest.fixture(scope="module")
+def recorded(cloud: SecondCloud, agent: tuple[Agent, AgentPlan], payments: PaymentSystem) -> Recorded:
+    """A call of two people with a payment in its midst, from the SBC's INVITE to the officer's ear."""
     running, plan = agent
-    command = [str(BIN / "dualtone-agent"), "call", "--target", running.ready["sip_udp"], "--json"]
+    officer, ucid = officer_of(cloud, TENANT), f"00FA08{secrets.token_hex(8).upper()}"
+    command = [str(BIN / "dualtone-agent"), "call", "--target", running.ready["sip_udp"], "--json", "--ucid", ucid]
     command += ["--caller-wav", str(SPEECH["alice"]), "--callee-wav", str(SPEECH["bob"])]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert result.returncode == 0, result.stderr
-    officer = officer_of(cloud, TENANT)
-    recording = wait_recorded(officer, json.loads(result.stdout)["sip_call_id"])
-    return Recorded(recording, officer.audio(recording["recording_id"]), plan.spool_dir)
+    calling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_live(officer)
+        pause = payments.report(payment.STARTED, {"ucid": ucid}, effective_at=proofs.rfc3339(time.time()))
+        time.sleep(PAYING_S)  # that is how long the customer's card is spoken of
+        resume = payments.report(payment.ENDED, {"ucid": ucid})
+        said, complaint = calling.communicate(timeout=60)
+        assert calling.returncode == 0, complaint
+        recording = wait_recorded(officer, json.loads(said)["sip_call_id"])
+    except BaseException:
+        print(plan.log.read_text("utf-8", "replace")[-10_000:])
+        print(cloud.emulator.log.read_text("utf-8", "replace")[-20_000:])  # what the functions said is in there
+        raise
+    finally:
+        calling.kill()
+        calling.communicate()
+    played = listening.decode_opus(officer.audio(recording["recording_id"]))
+    return Recorded(ucid, recording, played, pause, resume, plan.spool_dir)
 
 
 def officer_of(cloud: SecondCloud, tenant: str) -> ApiClient:
     """The API, with an officer's token."""
     return ApiClient(cloud.deployment.api_url, cloud.tenants[tenant].tokens["officer"])
+
+
+def wait_live(officer: ApiClient, within_s: float = 15) -> None:
+    """Polls the live calls until there is one."""
+    until = time.monotonic() + within_s
+    while not officer.get("/v1/calls")["calls"]:
+        assert time.monotonic() < until, f"no live call was seen within {within_s} s"
+        time.sleep(0.1)
 
 
 def wait_recorded(officer: ApiClient, sip_call_id: str, within_s: float = 60) -> dict[str, Any]:
@@ -200,14 +239,45 @@ def test_a_call_is_recorded_and_plays(recorded: Recorded) -> None:
     """Who speaks where they spoke, in what the API plays."""
     recording = recorded.recording
     assert recording["state"] == "recorded"
-    assert recording["flags"] == []
-    assert recording["gaps"] == []
     assert abs(recording["duration_ms"] - 12_000) <= 100
     assert [channel["role"] for channel in recording["channels"]] == ["caller", "callee"]
-    played = listening.decode_opus(recorded.audio)
     for channel, path in enumerate(SPEECH.values()):
-        likeness, _lag_ms = listening.correlation(listening.read_wav(path), played[:, channel])
-        assert likeness >= 0.9
+        likeness = proofs.likeness(listening.read_wav(path), recorded.played[:, channel], recording["gaps"])
+        assert likeness >= proofs.MIN_CORRELATION
+
+
+def test_a_payment_leaves_silence_of_its_length(recorded: Recorded) -> None:
+    """Webhook to API to command queue to agent and back by the events queue: acknowledged, and silent from then on."""
+    assert (recorded.pause.status, recorded.pause.body["outcome"]) == (200, "acknowledged")
+    assert (recorded.resume.status, recorded.resume.body["outcome"]) == (200, "acknowledged")
+    gaps = recorded.recording["gaps"]
+    assert {gap["cause"] for gap in gaps} == {proofs.PAYMENT}
+    assert {gap["channel"] for gap in gaps} == {0, 1}
+    found = proofs.paused(recorded.recording, recorded.played, recorded.pause, recorded.resume)
+    assert proofs.GAP_START_ERROR_MS[0] <= found["gap_start_error_ms"] <= proofs.GAP_START_ERROR_MS[1]
+    assert proofs.GAP_END_ERROR_MS[0] <= found["gap_end_error_ms"] <= proofs.GAP_END_ERROR_MS[1]
+    assert found["gap_peak"] <= proofs.MAX_GAP_PEAK
+
+
+def test_a_report_that_comes_too_late_is_cut_from_the_vault(
+    cloud: SecondCloud, payments: PaymentSystem, recorded: Recorded
+) -> None:
+    """Another second of the call, reported when the recording is made: punctured, and the rest plays on."""
+    began_s = proofs.moment(recorded.recording["started_at"]) + 1
+    span = {"effective_at": proofs.rfc3339(began_s), "until": proofs.rfc3339(began_s + 1)}
+    answer = payments.report(payment.STARTED, {"ucid": recorded.ucid}, **span)
+    assert (answer.status, answer.body["outcome"]) == (200, "too_late"), answer.body
+    officer, recording_id = officer_of(cloud, TENANT), recorded.recording["recording_id"]
+    played = listening.decode_opus(officer.audio(recording_id))
+    found = proofs.cut_late(officer.get(f"/v1/recordings/{recording_id}"), played, (began_s, began_s + 1))
+    assert found["late_gap_told"]
+    assert found["late_gap_peak"] <= proofs.MAX_GAP_PEAK
+
+
+def test_a_report_that_others_signed_is_refused(payments: PaymentSystem) -> None:
+    """The route needs no token, and so everything hangs on the signature."""
+    body = b'{"type":"card_entry.started","data":{"call":{"ucid":"00FA080018803B69810C6D"}}}'
+    assert payments.send(body, signature="v1,AAAA").status == 401
 
 
 def test_a_recording_is_locked_and_signed(cloud: SecondCloud, recorded: Recorded) -> None:
