@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 
 from dualtone.domain import agent_assertion
 from dualtone.domain.errors import PolicyViolation, Unavailable
+from sbc_agent.media.clock import AgentClock
 from sbc_agent.runtime import credentials
+from sbc_agent.runtime.clock_offset import ClockSampler, TrueTime
 from sbc_agent.runtime.cloud_api import CloudApi
+from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.credentials import AgentCredentials, TokenSource
 from sbc_agent.runtime.identity import AgentKey, Identity
 from tests.agent.runtime import web
@@ -33,7 +38,9 @@ def answer(clock: Clock, serial: int = 0, **changes: object) -> dict[str, object
     } | changes
 
 
-def source(url: str, state_dir: Path, clock: Clock, lines: Lines | None = None) -> tuple[TokenSource, AgentKey]:
+def source(
+    url: str, state_dir: Path, clock: Callable[[], float], lines: Lines | None = None
+) -> tuple[TokenSource, AgentKey]:
     key = AgentKey(AgentKey.generate().private_key, AGENT)
     identity = dataclasses.replace(CLOUD.identity(), token_url=f"{url}/v1/token")
     made = TokenSource(
@@ -115,13 +122,16 @@ def test_an_answer_without_credentials_is_an_outage(tmp_path: Path, changes: dic
 
 
 def test_a_newer_ingest_key_is_kept(tmp_path: Path) -> None:
-    """A key that the cloud signed is on disk for the next start."""
-    clock, lines = Clock(NOW), Lines()
+    """A key that the cloud signed is on disk for the next start, and whoever listens can use it at once."""
+    clock, lines, heard = Clock(NOW), Lines(), []
     newer = CLOUD.ingest_key(arn="arn:aws:kms:eu-west-1:000000000000:key/newer")
     with web.serving(lambda *_: (200, answer(clock, ingest_key=newer))) as server:
         tokens, _ = source(server.url, tmp_path, clock, lines)
+        tokens.subscribe(heard.append)
+        tokens.fetch()
         tokens.fetch()
     assert Identity.load(tmp_path).current_ingest_key().key_arn.endswith("newer")
+    assert [identity.current_ingest_key().key_arn[-5:] for identity in heard] == ["newer"], "told once"
     assert lines.named("ingest_key_kept")
 
 
@@ -138,6 +148,89 @@ def test_an_ingest_key_that_is_not_signed_for_us_is_alarmed_and_left(tmp_path: P
     assert tokens.identity == before
     assert lines.named("ingest_key_refused")[0]["level"] == "error"
     assert list(tmp_path.iterdir()) == []
+
+
+LIVE = {
+    "events_queue_url": "https://sqs.eu-west-1.amazonaws.com/000000000000/events",
+    "live_key": "A" * 43 + "=",
+    "payment_endpoints": [{"endpoint_id": "pay_1", "secret": "whsec_" + "A" * 43 + "="}],
+    "pause": {"lease_s": 60, "on_expiry": "resume"},
+}
+
+
+def test_what_pauses_need_is_kept_for_days_without_an_uplink(tmp_path: Path) -> None:
+    """Live key, endpoints, events queue and defaults are in the identity file, for this user alone."""
+    clock, heard = Clock(NOW), []
+    with web.serving(lambda *_: (200, answer(clock, **LIVE))) as server:
+        tokens, _ = source(server.url, tmp_path, clock)
+        tokens.subscribe(heard.append)
+        tokens.fetch()
+        tokens.fetch()
+    assert [told.control for told in heard] == [tokens.identity.control]
+    kept = Identity.load(tmp_path).control
+    assert kept == tokens.identity.control
+    assert (kept.events_queue_url, kept.live_key) == (LIVE["events_queue_url"], bytes(32))
+    assert (kept.secret("pay_1"), kept.secret("pay_2")) == ("whsec_" + "A" * 43 + "=", None)
+    assert (kept.lease_s, kept.on_expiry) == (60, "resume")
+    assert (tmp_path / "identity.json").stat().st_mode & 0o777 == 0o600
+    assert "A" * 43 not in repr(kept)
+
+
+def test_a_cloud_that_says_nothing_of_pauses_leaves_what_is_known(tmp_path: Path) -> None:
+    """An older cloud's answer has none of these members."""
+    clock, told = Clock(NOW), [LIVE, {}]
+    with web.serving(lambda *_: (200, answer(clock, **told.pop(0)))) as server:
+        tokens, _ = source(server.url, tmp_path, clock)
+        tokens.fetch()
+        known = tokens.identity.control
+        tokens.fetch()
+    assert tokens.identity.control == known != ControlFacts()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"live_key": "AAAA"},
+        {"live_key": "?"},
+        {"events_queue_url": 5},
+        {"payment_endpoints": {}},
+        {"payment_endpoints": [{"endpoint_id": "pay_1"}]},
+        {"pause": {"lease_s": 0}},
+        {"pause": {"on_expiry": "panic"}},
+        {"pause": []},
+    ],
+    ids=str,
+)
+def test_misshapen_facts_are_alarmed_and_left(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Credentials are used all the same."""
+    clock, lines = Clock(NOW), Lines()
+    with web.serving(lambda *_: (200, answer(clock, **changes))) as server:
+        tokens, _ = source(server.url, tmp_path, clock, lines)
+        assert tokens.fetch()["access_key"] == "ASIA0"
+    assert tokens.identity.control == ControlFacts()
+    assert lines.named("control_facts_refused")[0]["level"] == "error"
+
+
+@pytest.mark.parametrize("off_s", [3_600, -3_600], ids=["an hour ahead", "an hour behind"])
+def test_assertions_carry_the_time_that_the_clock_says(tmp_path: Path, off_s: int) -> None:
+    """True time, whatever the machine's wall clock says: the token endpoint accepts them."""
+    agent = AgentClock(AgentClock.measured().offset_us + 1_000_000 * off_s)  # as measured from a wrong wall clock
+    true_time = TrueTime(agent)
+
+    def serve(path: str, _: str) -> web.Answer:
+        return (200, {"now_ms": time.time_ns() // 1_000_000}) if path == "/v1/health" else (200, answer(Clock(NOW)))
+
+    with web.serving(serve) as server:
+        sampler = ClockSampler(
+            api=CloudApi(), base=server.url, clock=agent, true_time=true_time, state_dir=tmp_path, log=Lines().log
+        )
+        sampler.start()
+        tokens, key = source(server.url, tmp_path, sampler.now_s)
+        tokens.fetch()
+        sampler.close()
+    (assertion,) = parse_qs(server.requests[-1][2])["assertion"]
+    audience = f"{server.url}/v1/token"
+    agent_assertion.verify(assertion, key.public_pem(), agent=AGENT, audience=audience, now_s=int(time.time()))
 
 
 def test_the_session_knows_these_credentials_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
