@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from dualtone.adapters import clock, wiring
 from dualtone.adapters.attribute_values import from_item
+from dualtone.domain.agent_events import CallEvent
 from infra.local.cloud import LocalCloud
 from tests.adapters.api import recordings
 from tests.adapters.api.live_agent import LiveAgent
 from tests.adapters.api.recordings import Made
+from tests.call_samples import session
 
 DAY_MS = 86_400_000
 
@@ -71,6 +74,31 @@ def recording(cloud: LocalCloud, agent: LiveAgent) -> Made:
     return made
 
 
+@pytest.fixture
+def names() -> dict[str, str]:
+    """What the switch calls a call: another one in each test, since an order for it may wait for a minute."""
+    number = time.time_ns()
+    return {
+        "call_id": f"cs-{number}@pbx.invalid",
+        "ucid": f"{number:016X}",
+        "extension": f"+44{number % 10**10:010d}",
+        "external_id": f"trunk-{number}",
+    }
+
+
+@pytest.fixture
+def live(agent: LiveAgent, names: dict[str, str]) -> CallEvent:
+    """A call of Acme's that lasts."""
+    said = session()
+    said["sessions"][0]["sip_session_id"] = names["call_id"]
+    said["participants"][0]["aor"] = f"sip:{names['extension']}@pbx.invalid"
+    said["extensions"] = {"ucid": f"00FA08{names['ucid']};encoding=hex", "trunk": names["external_id"]}
+    event = agent.call(clock.now_ms(), facts=said)
+    agent.report(event)
+    agent.commands()
+    return event
+
+
 class Turns:
     """Time as the API waits by it: it passes at once, and whoever has a turn acts meanwhile.
 
@@ -93,8 +121,8 @@ class Turns:
 @pytest.fixture(autouse=True)
 def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
     """No test sleeps."""
-    turns = Turns()
-    monkeypatch.setattr(clock.Patience, "now_ms", lambda _self: clock.now_ms() + turns.waited_ms)
+    turns, began_ms = Turns(), clock.now_ms()
+    monkeypatch.setattr(clock.Patience, "now_ms", lambda _self: began_ms + turns.waited_ms)
     monkeypatch.setattr(clock.Patience, "wait_ms", lambda _self, duration_ms: turns.wait(duration_ms))
     return turns
 

@@ -149,6 +149,7 @@ class CallLedger:
             except ConditionFailed:
                 self._require_mine(pk, agent)
                 continue  # another answer to the same command was first
+            self._show(pk, ack)
             return True
         raise IntegrityError("answers to one command outran each other")
 
@@ -190,6 +191,19 @@ class CallLedger:
             except ConditionFailed:
                 self._require_mine(pk, agent)
 
+    def _show(self, pk: str, ack: AckEvent) -> None:
+        """Lets those who look at the call see its causes at once, unless the agent has said something later."""
+        try:
+            self._table.update(
+                pk,
+                LIVE,
+                set_to={"causes": list(ack.causes), "causes_at_us": ack.at_us},
+                only_if="attribute_not_exists(#causes_at_us) OR #causes_at_us <= :at",
+                values={":at": ack.at_us},
+            )
+        except ConditionFailed:
+            return
+
     def _changed(self, pk: str, agent: AgentId) -> TransactWriteItemTypeDef:
         return self._table.transact_update(
             pk, LIVE, set_to={"agent_id": agent}, add_to={"ledger_version": 1}, only_if=MINE, values={":agent": agent}
@@ -224,7 +238,7 @@ def live_call(item: Mapping[str, Any]) -> LiveCall:
         ended_at_us=item.get("ended_at_us"),
         revision=item["revision"],
         sealed=item.get("sealed", b""),
-        causes=tuple(item["causes"]),
+        causes=tuple(item.get("causes", ())),
         clock=_clock(item),
     )
 

@@ -47,7 +47,14 @@ class LiveCalls:
         self._audit = audit
 
     def take(
-        self, tenant: TenantId, agent: AgentId, event: CallEvent, *, clock: ClockOffset | None, now_ms: int
+        self,
+        tenant: TenantId,
+        agent: AgentId,
+        event: CallEvent,
+        *,
+        clock: ClockOffset | None,
+        sent_at_us: int,
+        now_ms: int,
     ) -> frozenset[str]:
         """Takes what an agent reports of a call. Tokens are written before the call.
 
@@ -56,6 +63,7 @@ class LiveCalls:
             agent: Who reports.
             event: The report.
             clock: How far the agent's clock is off; None leaves what is known.
+            sent_at_us: When it was sent, by the agent's clock.
             now_ms: True time.
 
         Returns:
@@ -74,6 +82,8 @@ class LiveCalls:
         had = frozenset(known.get("matches", ()))
         tokens = tuple(dict.fromkeys([*event.matches, *sorted(had)]))[:MOST_TOKENS]
         item = _reported(tenant, event, tokens, clock, known)
+        if known.get("causes_at_us", 0) <= sent_at_us:
+            item |= {"causes": list(event.causes), "causes_at_us": sent_at_us}
         ended_before = known.get("ended_at_ms") is not None and had.issuperset(tokens)
         changed = set(tokens) - had if event.state == "live" else set() if ended_before else set(tokens)
         self._name_call(tenant, CallId(event.call), changed, item, now_ms)
@@ -171,7 +181,6 @@ def _reported(
         "ended_at_ms": None if ended_at_us is None else pause_ledger.true_ms(ended_at_us, clock or UNKNOWN_CLOCK),
         "revision": event.revision,
         "sealed": event.sealed_bytes if lasts else None,
-        "causes": list(event.causes),
         "matches": list(tokens),
         "clock_offset_us": clock.offset_us if clock is not None else None,
         "clock_uncertainty_us": clock.uncertainty_us if clock is not None else None,

@@ -49,7 +49,14 @@ class Calls(Protocol):
     """Calls while they last."""
 
     def take(
-        self, tenant: TenantId, agent: AgentId, event: CallEvent, *, clock: ClockOffset | None, now_ms: int
+        self,
+        tenant: TenantId,
+        agent: AgentId,
+        event: CallEvent,
+        *,
+        clock: ClockOffset | None,
+        sent_at_us: int,
+        now_ms: int,
     ) -> frozenset[str]:
         """Takes a report of a call; returns the tokens for which orders may wait."""
 
@@ -172,7 +179,7 @@ class TakeAgentEvents:
         try:
             match event:
                 case CallEvent():
-                    self._call(tenant, agent, event, report.clock, now_ms)
+                    self._call(tenant, agent, event, report, now_ms)
                 case AckEvent():
                     self._ack(tenant, agent, event, report.clock or UNKNOWN_CLOCK, request_id, now_ms)
                 case CutEvent():
@@ -187,10 +194,8 @@ class TakeAgentEvents:
             return False
         return True
 
-    def _call(self, tenant: TenantId, agent: AgentId, event: CallEvent, clock: ClockOffset | None, now_ms: int) -> None:
-        tokens = self.calls.take(tenant, agent, event, clock=clock, now_ms=now_ms)
-        if event.state == "live":
-            self.watch(tenant, agent, CallId(event.call))
+    def _call(self, tenant: TenantId, agent: AgentId, event: CallEvent, report: Report, now_ms: int) -> None:
+        tokens = self.calls.take(tenant, agent, event, clock=report.clock, sent_at_us=report.sent_at_us, now_ms=now_ms)
         if tokens and event.state == "live":
             for order, number in self.calls.waiting(tenant, tokens, now_ms):
                 self.orders.to_new_call(tenant, CallId(event.call), order, number)
