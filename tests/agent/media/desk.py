@@ -128,6 +128,12 @@ class Desk:
         self.events += self.engine.events()
         assert not self.failures
 
+    def settle_jobs(self) -> None:
+        """Waits until the disk's threads have done what they were given, at the same moment of the engine's time."""
+        while not self.disk.is_idle:
+            self.events += self.engine.events()
+        assert not self.failures
+
     def tell(self, command: messages.Command) -> None:
         self.engine.handle(command, self.moment)
 

@@ -11,10 +11,12 @@ import pytest
 from dualtone.domain import part
 from dualtone.domain.call_files import GapEntry
 from dualtone.domain.ids import CallId
-from sbc_agent.media import messages
+from sbc_agent.media import call_state, messages, spool
+from sbc_agent.media import recovery as recoveries
 from sbc_agent.media.messages import Alarm, Event, Finished
 from sbc_agent.media.recovery import Recovery
 from sbc_agent.media.seal import AgentKey
+from tests.agent.media import killing
 from tests.agent.media.desk import START_US, Desk
 from tests.agent.media.sealed_call import AGENT, CALL, TENANT, agent_key, open_call
 
@@ -144,3 +146,21 @@ def test_other_files_in_the_spool_are_no_calls(tmp_path: Path) -> None:
     (tmp_path / ".openings").write_text("3\n")
     (tmp_path / CALL).write_text("no directory")
     assert list(recovery(tmp_path).leftovers(())) == []
+
+
+def test_killed_at_any_line_a_recovery_is_done_by_the_next_run(tmp_path: Path) -> None:
+    """Signed, named, declared: whatever was done is kept, what was not is done, and the call is the same in the end."""
+    spool_dir = crashed(tmp_path)
+    is_killed, lines, calls = True, 0, []
+    while is_killed:
+        copy = tmp_path / f"copy-{lines}"
+        shutil.copytree(spool_dir, copy)
+        ended = killing.run(lambda _, copy=copy: recover(copy) and None, (recoveries, spool, call_state), lines)
+        assert ended.is_killed or recover(copy) == []
+        if not (copy / CALL / "manifest.json").exists():
+            assert isinstance(recover(copy)[-1], Finished)
+        calls.append(open_call(copy / CALL).sequences(0))
+        shutil.rmtree(copy)
+        is_killed, lines = ended.is_killed, lines + 1
+    assert calls == [calls[0]] * len(calls)
+    assert lines > 100
