@@ -30,8 +30,9 @@ from dualtone.usecases.finalize_recording import Finalized
 from dualtone.usecases.open_recording import OpenRecording
 from functions.cut_paused_spans.handler import handler
 from tests.adapters.finalize.cloud import AUDIT, INDEX, INGEST, KEYS, VAULT, Cloud, decode
-from tests.adapters.finalize.pauses import at, command, tell
+from tests.adapters.finalize.pauses import command, tell
 from tests.call_samples import CALL, TENANT, Upload, blocks, packets, speech
+from tests.pause_samples import at
 
 ALICE, BOB = speech("alice"), speech("bob")
 RATE: Final = 8000

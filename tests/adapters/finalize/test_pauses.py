@@ -23,8 +23,9 @@ from dualtone.domain.pause import How
 from dualtone.domain.recording_entry import Gap, RecordingEntry
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import INDEX, Cloud, decode
-from tests.adapters.finalize.pauses import WHO, at, command, command_id, entry, tell
+from tests.adapters.finalize.pauses import command, tell
 from tests.call_samples import CALL, TENANT, Packet, Upload, blocks, packets, speech
+from tests.pause_samples import WHO, at, command_id, entry
 
 ALICE, BOB = speech("alice"), speech("bob")
 RATE: Final = 8000

@@ -18,8 +18,8 @@ from dualtone.domain.pause import How, Pause
 from dualtone.usecases.open_call import Gap
 from dualtone.usecases.plan_silence import PAUSED_AUDIO_REMOVED
 from dualtone.usecases.render_audio import RenderAudio, Rendering
-from tests.adapters.finalize.pauses import at, entry
-from tests.call_samples import AgentKey, Packet, blocks, packets, speech, upload
+from tests.call_samples import AgentKey, Packet, blocks, packets, speech, stream_entry, upload
+from tests.pause_samples import at, entry
 
 ALICE, BOB = speech("alice"), speech("bob")
 RATE: Final = 8000
@@ -105,16 +105,12 @@ def test_a_pause_is_silent_to_the_sample_and_nothing_else_is_touched(
 
 def test_packets_that_were_on_their_way_are_cut_at_the_edge() -> None:
     """A packet that arrived 5 ms before a pause plays 5 ms of it, and one that arrived in it plays nothing."""
-    heard, _ = rendered(packets(np.full(96_000, 1000, np.int16)), pauses=[entry(2.005, 3.005)], streams=_one_stream())
+    heard, _ = rendered(
+        packets(np.full(96_000, 1000, np.int16)), pauses=[entry(2.005, 3.005)], streams=(stream_entry(0, "1"),)
+    )
     quiet = np.flatnonzero(heard[:, 0] == 0)
     assert (int(quiet[0]), int(quiet[-1])) == (round(2.005 * RATE), round(3.02 * RATE) - 1)
     assert quiet.size == quiet[-1] - quiet[0] + 1
-
-
-def _one_stream() -> Any:
-    from tests.call_samples import stream_entry  # noqa: PLC0415 - one test alone has one stream
-
-    return (stream_entry(0, "1"),)
 
 
 def test_a_hold_is_silent_on_its_stream_alone() -> None:
@@ -153,7 +149,7 @@ def test_a_gap_reaches_over_the_records_that_were_cut_for_it() -> None:
     """Also at the end of the call, which does not become shorter by it."""
     kept = [one for one in packets(ALICE) if one.arrival_us < at(10)]
     read = Read(removed=[Gap(at(10), at(10.98)), Gap(at(11), at(11.98))])
-    heard, rendering = rendered(kept, read=read, pauses=[entry(10.4, 11.2)], streams=_one_stream())
+    heard, rendering = rendered(kept, read=read, pauses=[entry(10.4, 11.2)], streams=(stream_entry(0, "1"),))
     (gap,) = rendering.gaps
     assert (gap.from_ms, gap.to_ms) == (10_000, 11_980)
     assert len(heard) == round(11.98 * RATE)
