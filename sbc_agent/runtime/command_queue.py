@@ -1,9 +1,9 @@
 """The agent's command queue: receipts and commands, signed by the cloud's pinned key, read without a gap.
 
 Two threads poll, so that one waits for messages while the other acts. Messages of one answer are handed over together
-and waited for together. A message is deleted after it was acted upon, a command only when it would survive the end of
-the process; so a crash repeats it, and acting twice is harmless. What is not signed, or for another agent, is alarmed
-and changes nothing.
+and waited for together, commands before receipts: a pause does not wait while the parts of a long call are compared. A
+message is deleted after it was acted upon, a command only when it would survive the end of the process; so a crash
+repeats it, and acting twice is harmless. What is not signed, or for another agent, is alarmed and changes nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from sbc_agent.runtime.receipts import Receipts
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 LONG_POLL_S: Final = 20
 THREADS: Final = 2
+POSTPONED: Final = "postponed"
 _BATCH: Final = 10
 _OBEYED_S: Final = 10.0
 _CEILING_S: Final = 30.0
@@ -104,12 +106,12 @@ class CommandQueue:
         received = translated(
             lambda: self._client.receive_message(QueueUrl=queue, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=wait_s)
         )
-        messages = received.get("Messages", [])
+        messages = sorted(received.get("Messages", []), key=_is_receipt)
         acting = [(message["ReceiptHandle"], self.act(message.get("Body", ""))) for message in messages]
         entries = [
             {"Id": str(index), "ReceiptHandle": handle}
             for index, (handle, result) in enumerate(acting)
-            if isinstance(result, str) or self._is_obeyed(result)
+            if result != POSTPONED and (isinstance(result, str) or self._is_obeyed(result))
         ]
         if entries:
             translated(lambda: self._client.delete_message_batch(QueueUrl=queue, Entries=entries))  # type: ignore[arg-type]
@@ -119,16 +121,19 @@ class CommandQueue:
         """Acts on one message.
 
         Returns:
-            What came of it: ``freed``, ``repeated`` or ``rejected``; for a command, what will.
+            What came of it: ``freed``, ``repeated``, ``rejected``, or ``postponed`` for one that must come again; for a
+            command, what will.
         """
         try:
-            envelope = Envelope.from_json(canonical.decode(body.encode("utf-8", "surrogatepass")))
+            envelope = _envelope(body)
             if envelope.kind == "receipt":
                 return self._receipts.act(envelope)
             if envelope.kind == call_command.KIND:
                 return self._command(envelope)
             envelope.verified(self._identity.signing_public_key_der, envelope.kind)
             raise MalformedInput("a message that this version does not know")
+        except Unavailable:
+            return POSTPONED
         except DualtoneError as error:
             self._log.error("command_rejected", reason=type(error).__name__)
             return "rejected"
@@ -169,3 +174,14 @@ class CommandQueue:
             except Exception as error:  # noqa: BLE001 - a thread that ends would keep the spool for ever, in silence
                 self._log.failure("commands_failed", error)
                 self._stopping.wait(backoff.fail(self._clock()))
+
+
+def _envelope(body: str) -> Envelope:
+    return Envelope.from_json(canonical.decode(body.encode("utf-8", "surrogatepass")))
+
+
+def _is_receipt(message: MessageTypeDef) -> bool:
+    try:
+        return _envelope(message.get("Body", "")).kind == "receipt"
+    except DualtoneError:
+        return False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dualtone.domain import ids
 from dualtone.domain.call_files import verified_receipt
-from dualtone.domain.errors import IntegrityError
+from dualtone.domain.errors import IntegrityError, Unavailable
 from dualtone.domain.ids import CallId
 from dualtone.domain.signing import Envelope
 from sbc_agent.runtime.identity import Identity
@@ -41,6 +41,7 @@ class Receipts:
             ``freed``, ``repeated`` or ``rejected``.
 
         Raises:
+            Unavailable: If the call is being sent just now: it can be acted upon later.
             IntegrityError: If it is not signed, or for another agent.
             MalformedInput: If it has not the form of a receipt.
         """
@@ -49,6 +50,8 @@ class Receipts:
             raise IntegrityError("a receipt for another agent")
         call = ids.parse_call_id(receipt.call)
         result = self._uplink.free(call, receipt.parts)
+        if result == "busy":
+            raise Unavailable("something of the call is being sent")
         if result in {"freed", "unknown"}:
             self._freed(call)
         if result == "freed":

@@ -123,12 +123,12 @@ class Spool:
         gone = self._root / f"{_FREED_PREFIX}{call}"
         self.path(call).rename(gone)
         sync_directory(self._root)
-        shutil.rmtree(gone)
+        shutil.rmtree(gone, ignore_errors=True)  # what is left goes at the next start
 
     def clear_freed(self) -> None:
         """Finishes what a crash left of :meth:`free`."""
         for path in self._root.glob(f"{_FREED_PREFIX}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
     def usage(self) -> Usage:
         """Counts calls and bytes."""

@@ -39,6 +39,7 @@ from sbc_agent.runtime.transfers import Patience
 
 SCAN_EVERY_S: Final = 5.0
 _JOIN_S: Final = 2.0
+_HOLD_WAIT_S: Final = 0.5
 _SETTLED_NS: Final = 1_000_000_000  # a directory's time of change is coarse: believed once it is a second old
 
 
@@ -202,22 +203,28 @@ class Uplink:
 
         Returns:
             ``freed``; ``unknown`` if there is no such call here (any more); ``unfinished`` if it has no manifest yet;
-            ``differs`` if the parts are not the same.
+            ``differs`` if the parts are not the same; ``unreadable`` if the disk refuses; ``busy`` if something of it
+            is being sent just now.
         """
-        with self._holding(call):
+        with self._holding(call) as held:
+            return self._compared_and_freed(call, parts) if held else "busy"
+
+    def _compared_and_freed(self, call: CallId, parts: list[str]) -> str:
+        try:
             if not self._spool.path(call).is_dir():
                 return "unknown"
             if not self._spool.path(call, MANIFEST_NAME).exists():
                 return "unfinished"
-            try:
-                own = [self._digest(call, name) for name in self._spool.parts(call)]
-            except MalformedInput:
-                return "differs"
+            own = [self._digest(call, name) for name in self._spool.parts(call)]
             if sorted(own) != sorted(parts):
                 return "differs"
             self._spool.free(call)
-            self._forget(call)
-            return "freed"
+        except MalformedInput:
+            return "differs"
+        except OSError:
+            return "unreadable"
+        self._forget(call)
+        return "freed"
 
     # -- the work, one step at a time -------------------------------------------------------------------------------
 
@@ -356,15 +363,16 @@ class Uplink:
             return call, down
 
     @contextmanager
-    def _holding(self, call: CallId) -> Iterator[None]:
-        """Keeps the senders away from a call."""
+    def _holding(self, call: CallId) -> Iterator[bool]:
+        """Keeps the senders away from a call; yields whether they are, for nobody waits out an upload that hangs."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue.seize(call))
+            held = self._changed.wait_for(lambda: self._queue.seize(call), _HOLD_WAIT_S)
         try:
-            yield
+            yield held
         finally:
             with self._changed:
-                self._queue.release(call)
+                if held:
+                    self._queue.release(call)
                 self._changed.notify_all()
 
     def _wait_s(self) -> float:

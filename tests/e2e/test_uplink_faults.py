@@ -71,12 +71,12 @@ def cutting(network: FaultyLink, cuts: int, seed: int) -> None:
 
 
 def test_uploads_that_break_off(tmp_path: Path) -> None:
-    """Four calls, twenty uploads that break off in the middle: four recordings."""
+    """Four calls, a dozen uploads that break off in the middle: four recordings."""
     with local_behind(tmp_path) as (local, network):
-        cutting(network, 20, 1)
-        calls = place(local, 4, 3)
-        assert_recorded_once(local, calls, 3, 90)
-        assert network.faults["Cut"] == 20
+        cutting(network, 12, 1)
+        calls = place(local, 4, 2)
+        assert_recorded_once(local, calls, 2, 90)
+        assert network.faults["Cut"] == 12
 
 
 # REQ: FEATURES P5: the link killed mid-upload 100 times: nothing lost, nothing twice.

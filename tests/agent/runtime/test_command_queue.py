@@ -27,14 +27,20 @@ from tests.agent.runtime.spooled import AGENT, TENANT, CloudKey, Lines, call_id,
 
 CLOUD = CloudKey()
 CALL = call_id(1)
+PATIENCE_S = 20
 NEVER = threading.Event()  # not set: waiting on it yields the processor
 
 
-class NoStore:
-    """A store that is never asked."""
+class HeldStore:
+    """A store that takes nothing until it is told to."""
 
-    def put(self, key: str, body: bytes, sha256: bytes) -> str:
-        raise AssertionError(key)
+    def __init__(self) -> None:
+        self.held, self.go = threading.Event(), threading.Event()
+
+    def put(self, _key: str, _body: bytes, _sha256: bytes) -> str:
+        self.held.set()
+        self.go.wait(PATIENCE_S)
+        return "stored"
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +69,27 @@ class Agent:
         self.obeyed: list[Command] = []
         self.answers: list[BaseException | str] = []
         identity = dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url)
-        uplink = Uplink(spool=Spool(spool_dir), store=NoStore(), log=self.lines.log, threads=1)
+        self.spooled_then: list[bool] = []  # whether the call was in the spool when a command came
+        self.store = HeldStore()
+        self._uplink = Uplink(spool=Spool(spool_dir), store=self.store, log=self.lines.log, threads=1)
         self.commands = CommandQueue(
             client=sqs_client(aws.session(), endpoint_url=endpoint),
             identity=identity,
-            receipts=Receipts(identity=identity, uplink=uplink, freed=self.freed.append, log=self.lines.log),
+            receipts=Receipts(identity=identity, uplink=self._uplink, freed=self.freed.append, log=self.lines.log),
             obey=self.obey,
             log=self.lines.log,
         )
 
+    def send(self) -> None:
+        """What a thread of the uplink does."""
+        self._uplink.scan()
+        while self._uplink.send_next():
+            pass
+
     def obey(self, command: Command) -> Future[str]:
         """What the event loop would do: here the test's next answer, or none yet."""
         self.obeyed.append(command)
+        self.spooled_then.append(self.directory.exists())
         future: Future[str] = Future()
         match self.answers.pop(0) if self.answers else "applied":
             case str(answer):
@@ -134,6 +149,39 @@ def test_a_crash_before_the_message_is_deleted_repeats_harmlessly(
     assert agent.commands.poll(1) == 1
     assert left(client, url) == 0
     assert not [line for line in agent.lines.events() if line["level"] == "error"]
+
+
+def test_commands_are_acted_upon_before_receipts(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """A pause does not wait while the parts of a long call are compared with its receipt."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    client.send_message(QueueUrl=url, MessageBody=json.dumps(receipt(CLOUD, CALL, agent.parts)))
+    client.send_message(QueueUrl=url, MessageBody="noise")
+    client.send_message(QueueUrl=url, MessageBody=command())
+    while agent.commands.poll(0):
+        pass
+    assert agent.spooled_then == [True]
+    assert not agent.directory.exists()
+
+
+def test_a_receipt_of_a_call_that_is_being_sent_comes_again(
+    tmp_path: Path, endpoint: str, queue: tuple[Any, str]
+) -> None:
+    """Nobody waits out an upload that hangs: the message stays, and is acted upon when the call is let go."""
+    client, url = queue
+    agent = Agent(tmp_path, endpoint, url)
+    client.send_message(QueueUrl=url, MessageBody=json.dumps(receipt(CLOUD, CALL, agent.parts)))
+    sending = threading.Thread(target=agent.send)
+    sending.start()
+    assert agent.store.held.wait(PATIENCE_S)
+    assert agent.commands.poll(1) == 1
+    assert agent.directory.exists()
+    assert not [line for line in agent.lines.events() if line["level"] == "error"]
+    agent.store.go.set()
+    sending.join()
+    assert agent.commands.poll(1) == 1
+    assert not agent.directory.exists()
+    assert left(client, url) == 0
 
 
 def test_an_empty_queue_is_no_event(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:

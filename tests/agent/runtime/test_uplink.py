@@ -458,6 +458,22 @@ class TestFree:
         assert uplink(tmp_path, Recorder(), Lines()).free(call, parts) == "unfinished"
         assert (tmp_path / call).is_dir()
 
+    @pytest.mark.parametrize(
+        ("damage", "result"), [("torn", "differs"), ("no part", "differs"), ("gone", "unreadable")]
+    )
+    def test_damaged_parts_do_not(
+        self, tmp_path: Path, call: CallId, monkeypatch: pytest.MonkeyPatch, damage: str, result: str
+    ) -> None:
+        """What the disk changed, or cannot read, is not what the cloud took over: it stays for a person to look at."""
+        parts = write_call(tmp_path, call)
+        path = tmp_path / call / "part-00-000001.dtp"
+        if damage == "gone":
+            monkeypatch.setattr(Spool, "read", lambda *_: path.with_name("nowhere").read_bytes())
+        else:
+            path.write_bytes(path.read_bytes()[:500] if damage == "torn" else b"noise")
+        assert uplink(tmp_path, Recorder(), Lines()).free(call, parts) == result
+        assert path.exists()
+
     def test_a_crash_while_freeing_is_finished_at_the_next_start(self, tmp_path: Path, call: CallId) -> None:
         """A half-removed directory is no call any more, and goes at the next start."""
         write_call(tmp_path, call)
