@@ -26,9 +26,9 @@ def _message(record: SQSRecord) -> None:
     try:
         taken = wiring.take_agent_events()(record.body, record.message_id, clock.now_ms())
     except (MalformedInput, IntegrityError, ReportRefused) as error:
-        observability.failed(observability.AGENT_EVENT_REFUSED, error, message=record.message_id)
+        observability.failed(observability.AGENT_EVENT_REFUSED, error, message_id=record.message_id)
     except Exception as error:
-        observability.failed(observability.AGENT_EVENTS_FAILED, error, message=record.message_id)
+        observability.failed(observability.AGENT_EVENTS_FAILED, error, message_id=record.message_id)
         raise
     else:
-        observability.logger().debug("taken", extra={"message": record.message_id, "events": taken})
+        observability.logger().debug("taken", extra={"message_id": record.message_id, "events": taken})
