@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from infra.local import tether
 from infra.local.client import ApiClient
 
 _ENROL_S = 30.0
@@ -198,10 +199,10 @@ class Agent:
             raise self._failure(f"`dualtone-agent {arguments[0]}` ended with {result.returncode}")
 
     def _spawn(self, *arguments: str) -> "subprocess.Popen[str]":
-        tether = [sys.executable, "-m", "infra.local.tether", str(os.getpid())]
+        tied = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid())]
         with self._plan.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command
-                [*tether, *_command(), *arguments],
+                [*tied, *_command(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,6 +1,6 @@
 """Runs a command that the kernel kills when the process that asked for it dies, however that dies.
 
-    python -m infra.local.tether PARENT_PID COMMAND...
+    python -I -S tether.py PARENT_PID COMMAND...
 
 PR_SET_PDEATHSIG survives execve (prctl(2)), so it is set here and not between fork and exec of a process full of
 threads. SIGKILL, because what is orphaned has lost its cloud: there is nothing left to drain to, and the spool

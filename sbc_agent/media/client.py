@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media import messages
+from sbc_agent.media.child import MediaChild
+from sbc_agent.media.child import start as start_child
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import (
     MAX_MESSAGE_BYTES,
@@ -31,7 +33,6 @@ from sbc_agent.media.messages import (
     StreamSpec,
 )
 
-_SOCKET_BUFFER_BYTES: Final = 4 << 20
 _RECEIVE_AT_ONCE: Final = 256
 MAX_UNSENT_BYTES: Final = 32 << 20
 _REFUSED_WHEN_FULL: Final = (messages.Begin, messages.Signalling, messages.Session)
@@ -119,30 +120,24 @@ class MediaClient:
 
     @classmethod
     def spawn(
-        cls, settings: MediaSettings, *, clock: AgentClock | None = None, held: Sequence[int] = ()
+        cls, settings: MediaSettings, *, clock: AgentClock | None = None, child: MediaChild | None = None
     ) -> MediaClient:
-        """Starts the process and hands it its settings.
+        """Hands the process its settings.
 
         Args:
             settings: Its settings; ``clock_offset_us`` is set here.
             clock: The agent's clock, measured now if there is none yet.
-            held: Descriptors of locks, which then last until both processes have ended.
+            child: The process; started now if there is none yet.
 
         Raises:
             OSError: If no process can be started.
         """
         clock = clock or AgentClock.measured()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "sbc_agent.media", str(theirs.fileno())],
-                pass_fds=[theirs.fileno(), *held],
-                stdin=subprocess.DEVNULL,
-            )
-        ours.send(settings.model_copy(update={"clock_offset_us": clock.offset_us}).encode())
-        return cls(ours, process, clock)
+        child = child or start_child()
+        child.is_taken = True
+        with contextlib.suppress(OSError):  # it has ended already: reading tells
+            child.channel.send(settings.model_copy(update={"clock_offset_us": clock.offset_us}).encode())
+        return cls(child.channel, child.process, clock)
 
     @property
     def pid(self) -> int:

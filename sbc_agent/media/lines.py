@@ -9,8 +9,9 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from sbc_agent.media.clock import KernelTime, Moment
+from sbc_agent.media.clock import Moment
 from sbc_agent.media.intake import Intake
+from sbc_agent.media.kernel_time import KernelTime
 from sbc_agent.media.receive import GROUP, Receiver
 from sbc_agent.media.ring import Int64s, Ring
 from sbc_agent.media.schedule import DrainGroups

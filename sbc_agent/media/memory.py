@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import resource
-import signal
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 _MLOCK_ONFAULT: Final = 1
 _libc: Final[Any] = ctypes.CDLL(None, use_errno=True)
 
@@ -47,21 +43,3 @@ def lock(*arrays: npt.NDArray[Any]) -> bool:
         for one in arrays
     ]
     return all(locked)
-
-
-def forbid_core_dumps() -> bool:
-    """Neither a crash nor a debugger of the same user may write this process's memory out; tells whether that holds."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return bool(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
-
-
-def end_with_parent() -> None:
-    """Has the kernel kill this process when its parent dies: the next run wants its ports, and takes up its calls."""
-    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-
-def raise_file_limit() -> int:
-    """Raises the soft limit of open files to the hard one; returns it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -6,6 +6,7 @@ Times are microseconds of Unix time by the agent's clock.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -26,7 +27,10 @@ TimeUs = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+    # Each process needs half of the messages: what is not used is not built.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64", defer_build=True
+    )
 
     def encode(self) -> bytes:
         """The datagram."""
@@ -404,14 +408,21 @@ Event = (
     | Stats
 )
 
-_COMMAND: Final[TypeAdapter[Command]] = TypeAdapter(Annotated[Command, Field(discriminator="cmd")])
-_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+@cache
+def _command() -> TypeAdapter[Command]:
+    return TypeAdapter(Annotated[Command, Field(discriminator="cmd")])
+
+
+@cache
+def _event() -> TypeAdapter[Event]:
+    return TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 def parse_command(data: bytes) -> Command:
     """Reads a command; raises MalformedInput."""
     try:
-        return _COMMAND.validate_json(data)
+        return _command().validate_json(data)
     except ValidationError:
         # The validator's own text quotes the input: it is not passed on.
         raise MalformedInput("not a command of the media process") from None
@@ -420,7 +431,7 @@ def parse_command(data: bytes) -> Command:
 def parse_event(data: bytes) -> Event:
     """Reads an event; raises MalformedInput."""
     try:
-        return _EVENT.validate_json(data)
+        return _event().validate_json(data)
     except ValidationError:
         raise MalformedInput("not an event of the media process") from None
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_agent_id, parse_tenant_id
-from sbc_agent.media import memory, messages
+from sbc_agent.media import memory, messages, process_limits
 from sbc_agent.media.clock import AgentClock, Moment
 from sbc_agent.media.disk import Disk
 from sbc_agent.media.engine import Engine
@@ -30,10 +30,12 @@ from sbc_agent.media.receive import best_receiver
 from sbc_agent.media.recovery import Recovery
 from sbc_agent.media.seal import AgentKey, IngestKey
 from sbc_agent.media.sockets import open_pool
-from sbc_agent.runtime.durable import make_private_directory
+from sbc_agent.runtime.durable import hold_lock, make_private_directory
 from sbc_agent.runtime.logs import Log, capture_libraries
 
 _OPENINGS_NAME: Final = ".openings"
+_LOCK_NAME: Final = ".lock"
+_LOCK_WAIT_S: Final = 3.0  # for the process of a run that was killed: it ends a moment after its parent
 _COMMANDS_US: Final = 50_000  # so long commands may keep a tick waiting
 
 
@@ -177,18 +179,23 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status: 0 after draining, 1 if it could not start.
     """
-    memory.end_with_parent()
-    is_undumpable = memory.forbid_core_dumps()
-    memory.raise_file_limit()
+    process_limits.end_with_parent()
+    is_undumpable = process_limits.forbid_core_dumps()
+    process_limits.raise_file_limit()
     channel = socket.socket(fileno=int(arguments[0]))
+    data = channel.recv(MAX_MESSAGE_BYTES)
+    if not data:
+        return 0  # the parent found that it cannot run
     try:
-        settings = messages.parse_settings(channel.recv(MAX_MESSAGE_BYTES))
+        settings = messages.parse_settings(data)
     except MalformedInput as error:
         Log().failure("media_settings", error)
         return 1
     log = Log(level=settings.log_level)
     capture_libraries(log)
     try:
+        make_private_directory(settings.spool_dir)
+        hold_lock(settings.spool_dir / _LOCK_NAME, _LOCK_WAIT_S)
         process = MediaProcess(channel, settings, log)
         if not is_undumpable:
             log.warning("media_alarm", kind="core_dumps")

@@ -8,7 +8,7 @@ alone.
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -16,12 +16,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from dualtone.domain.errors import DualtoneError, MalformedInput
-from sbc_agent.runtime import config as settings
-from sbc_agent.runtime.config import ConfigError, Endpoint
-from sbc_agent.runtime.version import version
+from sbc_agent.media import child as media
+
+if TYPE_CHECKING:
+    from sbc_agent.runtime.config import Endpoint
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -49,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     act: Callable[[argparse.Namespace], int] = options.act
     try:
         return act(options)
-    except ConfigError as error:
-        return _say(USAGE, *error.problems)
     except DualtoneError as error:
-        return _say(FAILED, str(error))
+        from sbc_agent.runtime.config import ConfigError  # noqa: PLC0415 - see _run
+
+        return _say(USAGE, *error.problems) if isinstance(error, ConfigError) else _say(FAILED, str(error))
     except BrokenPipeError:
         return FAILED
     except KeyboardInterrupt:
@@ -64,16 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sbc_agent.runtime import process  # noqa: PLC0415 - AWS and numpy are loaded by this command alone
+    """A restart is as quick as the slower of the two processes: the other one starts before this one loads anything."""
+    with contextlib.ExitStack() as stack:
+        child = None if options.check else stack.enter_context(media.start())
+        from sbc_agent.runtime import config, process  # noqa: PLC0415
 
-    return process.run(settings.load(options.config), check_only=options.check)
+        return process.run(config.load(options.config), check_only=options.check, child=child)
 
 
 def _enrol(options: argparse.Namespace) -> int:
     from sbc_agent.runtime.cloud_api import CloudApi  # noqa: PLC0415
+    from sbc_agent.runtime.config import load  # noqa: PLC0415
     from sbc_agent.runtime.enrolment import EnrolmentCode, enrol  # noqa: PLC0415
 
-    config = settings.load(options.config)
+    config = load(options.config)
     code = EnrolmentCode.parse(sys.stdin.readline() if options.code == "-" else options.code)
     identity = enrol(
         CloudApi(),
@@ -88,14 +93,16 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from sbc_agent.runtime import status  # noqa: PLC0415
+    from sbc_agent.runtime import config, status  # noqa: PLC0415
 
-    report = status.ask(settings.load(options.config).agent.state_dir)
+    report = status.ask(config.load(options.config).agent.state_dir)
     _print(json.dumps(report) if options.json else status.describe(report))
     return DONE
 
 
 def _call(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
     from sbc_agent.runtime import load_call  # noqa: PLC0415
 
     plan = load_call.CallPlan(
@@ -123,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The Dualtone agent: records the calls that an SBC sends by SIPREC, sealed before any disk.",
         epilog=_EXIT_STATUS,
     )
-    parser.add_argument("--version", action="version", version=f"dualtone-agent {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the program's version number and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|call")
 
     run = commands.add_parser(
@@ -192,6 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from sbc_agent.runtime.version import version  # noqa: PLC0415
+
+        parser.exit(message=f"dualtone-agent {version()}\n")
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"settings (default: {DEFAULT_CONFIG})"
@@ -214,6 +230,8 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _target(text: str) -> Endpoint:
+    from sbc_agent.runtime.config import Endpoint  # noqa: PLC0415
+
     host, separator, port = text.partition(":")
     if not host or (separator and not (port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT)):
         _refuse(f"{text!r}: write a host and a port such as 192.0.2.10:5060")
@@ -221,8 +239,10 @@ def _target(text: str) -> Endpoint:
 
 
 def _api(text: str) -> str:
+    from sbc_agent.runtime.config import api_address  # noqa: PLC0415
+
     try:
-        return settings.api_address(text)
+        return api_address(text)
     except MalformedInput as error:
         _refuse(str(error))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Final
 
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
+_LOCK_POLL_S: Final = 0.01
 
 
 def make_private_directory(path: Path) -> None:
@@ -53,3 +56,31 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hold_lock(path: Path, wait_s: float = 0.0) -> int:
+    """Takes a lock that lasts as long as this process, however it ends.
+
+    Args:
+        path: The file that stands for it; made if it is not there.
+        wait_s: How long to wait for another process.
+
+    Returns:
+        The file's descriptor, which must stay open.
+
+    Raises:
+        BlockingIOError: If another process has it.
+        OSError: If the file cannot be opened.
+    """
+    until = time.monotonic() + wait_s
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                raise
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return descriptor

@@ -7,14 +7,13 @@ the hold-back.
 
 Whichever of the two dies, the other ends at once, and the service manager starts both again. The new run goes on with
 the calls that its journal names, so the way from the start to the first answer is short: the child is started before
-anything else, SIP is loaded while that starts, and the libraries of the cloud when SIP is up.
+anything is loaded (``cli``), SIP is loaded while that starts, and the libraries of the cloud when SIP is up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -24,12 +23,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dualtone.domain.errors import PolicyViolation, Unavailable
-from sbc_agent.media import memory
+from sbc_agent.media import process_limits
+from sbc_agent.media.child import MediaChild
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import Alarm, Event, IngestKeySettings, MediaSettings
 from sbc_agent.runtime import journal, logs, preflight, status
 from sbc_agent.runtime.config import AgentConfig, Endpoint
+from sbc_agent.runtime.durable import hold_lock
 from sbc_agent.runtime.identity import KEY_FILE, AgentKey, Identity
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log, OwnWords
@@ -45,18 +46,17 @@ if TYPE_CHECKING:
     from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings
 
 _LOCK_NAME: Final = "agent.lock"
-_LOCK_WAIT_S: Final = 3.0  # for the media process of a run that was killed: it ends a moment later
-_LOCK_POLL_S: Final = 0.01
 _STATS_TIMEOUT_S: Final = 2.0
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(config: AgentConfig, *, check_only: bool) -> int:
+def run(config: AgentConfig, *, check_only: bool, child: MediaChild | None = None) -> int:
     """Checks the machine, and records until told to stop.
 
     Args:
         config: The settings.
         check_only: Whether to stop after the checks.
+        child: The media process, waiting for its settings; started when it is wanted if there is none.
 
     Returns:
         The exit status.
@@ -72,8 +72,8 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         for finding in findings:
             sys.stderr.write(f"{finding.severity}: {finding.message}\n")
         return 1 if fatal else 0
-    can_dump = not memory.forbid_core_dumps()
-    with _alone(config.agent.state_dir) as lock:
+    can_dump = not process_limits.forbid_core_dumps()
+    with _alone(config.agent.state_dir):
         identity = Identity.load(config.agent.state_dir)
         key = AgentKey.load(config.agent.state_dir, identity.agent)
         log = Log(level=config.log.level, salt=logs.salt(config.agent.state_dir))
@@ -84,7 +84,7 @@ def run(config: AgentConfig, *, check_only: bool) -> int:
         if can_dump:
             log.warning("core_dumps", process="sip")
         os.umask(0o077)  # what this process and its child write is for their user alone
-        return asyncio.run(Agent(config, identity, key, log, lock).run())
+        return asyncio.run(Agent(config, identity, key, log, child).run())
 
 
 class Agent:
@@ -95,15 +95,17 @@ class Agent:
         identity: Who it is.
         key: Its key.
         log: Where it tells what happens.
-        lock: Descriptor of the lock that keeps other agents away.
+        child: The media process, if it is started already.
     """
 
-    def __init__(self, config: AgentConfig, identity: Identity, key: AgentKey, log: Log, lock: int) -> None:
+    def __init__(
+        self, config: AgentConfig, identity: Identity, key: AgentKey, log: Log, child: MediaChild | None
+    ) -> None:
         self._config = config
         self._identity = identity
         self._key = key
         self._log = log
-        self._lock = lock
+        self._child = child
         self._spool = Spool(config.agent.spool_dir)
         self._room = SpoolRoom(
             config.agent.spool_dir,
@@ -126,7 +128,7 @@ class Agent:
         self._started = loop.time()
         boot_id, legacy = journal.boot_id(), self._legacy()
         clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
-        self._media = MediaClient.spawn(self._media_settings(legacy), clock=clock, held=[self._lock])
+        self._media = MediaClient.spawn(self._media_settings(legacy), clock=clock, child=self._child)
         self._media.subscribe(self._media_event)
         import sbc_agent.runtime.sip_shell  # noqa: F401, PLC0415 - loaded while the child starts
 
@@ -347,21 +349,13 @@ def _spelled(address: tuple[str, int] | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _alone(state_dir: Path) -> Iterator[int]:
-    """Holds the lock of a state directory: two agents over one spool would send everything twice.
-
-    The media process holds it too. That of a run that was killed ends a moment later, and is waited for: it has the
-    ports and the files of its calls until then.
-    """
-    until = time.monotonic() + _LOCK_WAIT_S
-    descriptor = os.open(state_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise PolicyViolation(f"another agent runs with {state_dir}; stop it first") from error
-                time.sleep(_LOCK_POLL_S)
-        yield descriptor
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Holds the lock of a state directory: two agents over one spool would send everything twice."""
+    try:
+        descriptor = hold_lock(state_dir / _LOCK_NAME)
+    except BlockingIOError as error:
+        raise PolicyViolation(f"another agent runs with {state_dir}; stop it first") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

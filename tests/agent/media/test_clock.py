@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sbc_agent.media.clock import AgentClock, KernelTime
+from sbc_agent.media.clock import AgentClock
+from sbc_agent.media.kernel_time import KernelTime
 
 NOW = 1_700_000_000_000_000
 
