@@ -30,12 +30,14 @@ class ApiClient:
     Args:
         base: The API's base URL.
         token: An access token, or None to go without.
+        verify: A certificate file to trust instead of the system's, for an agent's own endpoint.
     """
 
-    def __init__(self, base: str, token: str | None = None) -> None:
+    def __init__(self, base: str, token: str | None = None, *, verify: str | bool = True) -> None:
         self._base = base.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.verify = verify
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
