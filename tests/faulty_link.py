@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cut:
-    """The connection breaks after so many bytes of the body."""
+    """The connection breaks after so many bytes of the body; fewer than all, or nobody knows what the server did."""
 
     after: int
 

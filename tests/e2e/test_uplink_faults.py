@@ -99,7 +99,7 @@ def test_an_uplink_that_is_down_then_worse(tmp_path: Path) -> None:
         if draw.random() < 0.5:
             return None
         faults: list[Fault] = [LoseAnswer(), Answer(503, "SlowDown"), Answer(500, "InternalError")]
-        return draw.choice([*faults, Cut(draw.randrange(1 + request.length))])
+        return draw.choice([*faults, Cut(draw.randrange(max(request.length, 1)))])
 
     with local_behind(tmp_path) as (local, network):
         network.down = True

