@@ -40,7 +40,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(endpoint: str) -> Iterator[Any]:
-    made = SESSION.create_client("s3", endpoint_url=endpoint)
+    made: Any = SESSION.create_client("s3", endpoint_url=endpoint)
     made.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
     yield made
     made.delete_bucket(Bucket=BUCKET)
