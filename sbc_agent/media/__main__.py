@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's linear algebra is not used: no threads that spin for it
 
+gc.disable()  # while it loads there is no garbage, and much to look through
+
 from sbc_agent.media.process import main
 
+gc.enable()
 sys.exit(main(sys.argv[1:]))

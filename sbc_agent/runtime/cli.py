@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import re
 import socket
@@ -68,8 +69,10 @@ def _run(options: argparse.Namespace) -> int:
     """A restart is as quick as the slower of the two processes: the other one starts before this one loads anything."""
     with contextlib.ExitStack() as stack:
         child = None if options.check else stack.enter_context(media.start())
+        gc.disable()  # while it loads there is no garbage, and much to look through
         from sbc_agent.runtime import config, process  # noqa: PLC0415
 
+        gc.enable()
         return process.run(config.load(options.config), check_only=options.check, child=child)
 
 

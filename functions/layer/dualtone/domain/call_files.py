@@ -26,7 +26,7 @@ MANIFEST_NAME: Final = "manifest.json"
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 CALL_KEY_BYTES: Final = 32
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid")
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", defer_build=True)  # built when first used
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _INGEST_KEY: Final = re.compile(r"([^/]+)/([^/]+)/([^/]+)/([^/]+)")
 
