@@ -68,7 +68,8 @@ def test_the_example_shows_the_defaults() -> None:
         assert getattr(example, section) == getattr(smallest, section)
     assert example.media == smallest.media
     assert example.uplink == smallest.uplink
-    assert example.agent.drain_s == smallest.agent.drain_s
+    for setting in ("drain_s", "min_free_mb", "when_full"):
+        assert getattr(example.agent, setting) == getattr(smallest.agent, setting)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,9 @@ def test_the_example_shows_the_defaults() -> None:
         ('uplink.api = "https://recorder.example.com/v1"', "the agent adds /v1 itself"),
         ('uplink.api = "https://u:p@recorder.example.com"', "more than scheme, host, port and path"),
         ("uplink.threads = 33", "uplink.threads = 33: write a whole number from 1 to 32"),
+        ("agent.min_free_mb = -1", "agent.min_free_mb = -1: write a whole number of MiB from 0 to 100000000"),
+        ('agent.when_full = "hope"', 'agent.when_full = "hope": write "refuse_calls" or "record_in_memory"'),
+        ("uplink.resend_days = 14", "uplink.resend_days = 14: write a whole number of days from 1 to 12"),
         ('log.level = "loud"', 'log.level = "loud": write "debug", "info", "warning" or "error"'),
         ("media.adress = 1", "media.adress: no such setting; remove it or correct its name ([media] knows address,"),
         ("medai.x = 1", "medai: no such setting; remove it or correct its name (the sections are agent, sip,"),
