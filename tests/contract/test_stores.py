@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from dualtone.domain.call_files import MANIFEST_NAME, opening_name
+from sbc_agent.runtime.config import UplinkSection
 from tests.contract.policies import denied, listed, matches, principals, resources, statements
 
 Json = dict[str, Any]
@@ -86,6 +88,14 @@ def test_uploads_expire_well_after_the_sweeper_has_had_its_turn(template: Json) 
     rules = template["Resources"]["IngestBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     (days,) = [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule]
     assert days * 24 > 2 * 72
+
+
+def test_uploads_expire_after_agents_have_put_them_again(template: Json) -> None:
+    """Whatever an agent's setting says within its bounds, and with the day that it may take to notice."""
+    rules = template["Resources"]["IngestBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    (days,) = [rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule]
+    with pytest.raises(ValidationError):
+        UplinkSection.model_validate({"api": "https://recorder.example.com", "resend_days": days - 1})
 
 
 def test_an_upload_is_never_replaced(template: Json) -> None:
