@@ -10,7 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's linear algebra is 
 
 gc.disable()  # while it loads there is no garbage, and much to look through
 
-from sbc_agent.media.process import main
+from sbc_agent.media.process import main  # noqa: E402 - see above
 
 gc.enable()
 sys.exit(main(sys.argv[1:]))
