@@ -35,7 +35,7 @@ PACKET_MS = 20
 LATE_MS = 60  # packets come late where the machine is busy; they are played when they were due
 FILLED_RMS = 5_000  # of a tone that fills a window it is 5,657
 HEARD_RMS = 2_000
-ADOPTED_WITHIN_S = 20.0
+ADOPTED_WITHIN_S = 2.0  # where the processors have nothing else to do; longer in proportion where others want them
 SETTLE_S = 3.0  # after the last kill the call goes on for so long
 MEDIA = 1
 TONES = {"caller": (400, 35), "callee": (3_200, -35)}  # Hz in the first second, and the step to the next
@@ -177,7 +177,7 @@ def a_call_survives(local: Local, directory: Path, draw: random.Random, kills: i
             kill_at_random(local, draw, rounds)
             took_s = adopted_after(local, rounds.kills[-1][1])
             print(f"{rounds.kills[-1][0]} killed, call taken over after {1000 * took_s:.0f} ms")
-            assert took_s <= ADOPTED_WITHIN_S
+            assert took_s <= ADOPTED_WITHIN_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         time.sleep(SETTLE_S)
         rounds.records |= complete_records(Path(local.line["spool_dir"]))
         assert calling.stdout is not None
