@@ -294,6 +294,16 @@ def test_a_pause_that_came_too_late_orders_a_cut(cloud: LocalCloud, agent: LiveA
     assert waiting(cloud, "CutQueue") == []
 
 
+def test_a_call_that_its_agent_knows_nothing_of_is_over(agent: LiveAgent, officer: str) -> None:
+    """It cannot stay among the live ones and spoil every later pause of the same extension."""
+    event = agent.call(1)
+    agent.report(event, lan_ack(agent, event, origin="cloud", outcome="unknown"))
+    live = ledger(agent, event).live
+    assert live is not None
+    assert (live.state, live.ended_at_ms is None, live.sealed) == ("spooled", False, b"")
+    assert event.call not in str(call("GET", "/v1/calls", token=officer).json)
+
+
 def test_agents_are_listed_with_their_health(cloud: LocalCloud, administrator: str, officer: str) -> None:
     """As they last said themselves; a report that is overtaken changes nothing; one that never spoke has none."""
     agent, silent = LiveAgent(cloud, "acme", "Paris SBC"), LiveAgent(cloud, "acme", "Rome SBC")

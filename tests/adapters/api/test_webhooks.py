@@ -278,7 +278,7 @@ def test_an_attempt_that_never_ended_is_waited_for_and_then_refused(
     ucid: dict[str, str],
     turns: Turns,
 ) -> None:
-    """409 with Retry-After while its twin may be at work; after 25 seconds it is dead, and taken over."""
+    """409 with Retry-After while its twin may be at work; after 30 seconds it is dead, and taken over."""
     endpoint, _secret = api_wiring._payment_endpoints().endpoint(shop.endpoint_id)  # type: ignore[arg-type]
     memory = api_wiring.take_payment_report()._memory
     body = json.dumps(started(ucid)).encode()
@@ -294,7 +294,7 @@ def test_an_attempt_that_never_ended_is_waited_for_and_then_refused(
     answer = shop.send(body, message_id="msg_stuck")
     assert problem(answer) == (409, "message-in-progress")
     assert answer.headers["Retry-After"] == "1"
-    turns.waited_ms += 26_000
+    turns.waited_ms += 31_000
     assert shop.send(body, message_id="msg_stuck").status == 202
     (entry,) = wiring.call_ledger().read(endpoint.tenant, live.call).commands  # type: ignore[arg-type]
     assert entry.command == stuck["command"]

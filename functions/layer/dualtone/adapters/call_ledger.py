@@ -150,6 +150,8 @@ class CallLedger:
                 self._require_mine(pk, agent)
                 continue  # another answer to the same command was first
             self._show(pk, ack)
+            if ack.outcome == "unknown":
+                self._lost(pk, event.when_ms)
             return True
         raise IntegrityError("answers to one command outran each other")
 
@@ -201,6 +203,14 @@ class CallLedger:
                 only_if="attribute_not_exists(#causes_at_us) OR #causes_at_us <= :at",
                 values={":at": ack.at_us},
             )
+        except ConditionFailed:
+            return
+
+    def _lost(self, pk: str, now_ms: int) -> None:
+        """Ends a call that was thought to be live and that its agent knows nothing of: nothing more comes of it."""
+        over = {"state": "spooled", "ended_at_ms": now_ms, "sealed": None, "gsi1pk": None, "gsi1sk": None}
+        try:
+            self._table.update(pk, LIVE, set_to=over, only_if="#state = :live", values={":live": "live"})
         except ConditionFailed:
             return
 

@@ -24,7 +24,7 @@ from dualtone.domain.signing import Envelope, Signer
 from dualtone.domain.tenancy import Agent, AgentState, Verb
 
 _TRIES: Final = 8
-_MOST_CALLS: Final = 16
+_MOST_CALLS: Final = 100
 VERBS: Final = {"pause": Verb.PAUSE_CALL, "resume": Verb.RESUME_CALL}
 
 
@@ -130,6 +130,7 @@ class CommandCalls:
             The commands; none if no call is known, and the order is kept for one.
 
         Raises:
+            MalformedInput: If a hundred calls have that token: it names no call, and some would be left out.
             Unavailable: If a store or a queue does not answer.
         """
         found = self._to_matching(tenant, token, order, facts)
@@ -157,7 +158,9 @@ class CommandCalls:
             self._send(tenant, ledger.live.agent_id, order, call, number)
 
     def _to_matching(self, tenant: TenantId, token: str, order: Order, facts: RequestFacts) -> list[Issued]:
-        calls = self._matches.matching(tenant, token, order.effective_at_ms)[:_MOST_CALLS]
+        calls = self._matches.matching(tenant, token, order.effective_at_ms)
+        if len(calls) > _MOST_CALLS:
+            raise MalformedInput(f"more than {_MOST_CALLS} calls go by that name: use one of a call", http_status=422)
         issued = []
         for call in calls:
             try:

@@ -23,9 +23,10 @@ from dualtone.domain.problem import ProblemType
 from dualtone.domain.standard_webhooks import SignatureRefused, TimestampRefused
 from dualtone.domain.tenancy import PaymentEndpoint
 
-ANSWERED_WITHIN_MS: Final = 25_000
-"""After which an attempt without an answer is dead: the API answers within less."""
-WAIT_FOR_TWIN_MS: Final = 14_000
+ANSWERED_WITHIN_MS: Final = 30_000
+"""After which an attempt without an answer is dead: the API's function runs for less."""
+WAIT_FOR_TWIN_MS: Final = 10_000
+"""How long a repetition waits for its twin's answer; the twin may be waiting itself, for a little longer."""
 STEP_MS: Final = 100
 _NOBODYS_SECRET: Final = bytes(standard_webhooks.SECRET_BYTES)
 
