@@ -383,6 +383,25 @@ def test_an_unanswered_pause_of_a_live_call_waits_for_its_answer(cloud: Cloud) -
     assert kept_in_ingest(cloud) == before
 
 
+def test_every_generation_is_punctured(cloud: Cloud) -> None:
+    """The index shows the latest; the objects of all stay locked, so the keys of all must go."""
+    sent = two_sides(cloud)
+    cloud.receive(sent)
+    cloud.s3.delete_object(Bucket=INGEST, Key=sent.part_keys[2])
+    finalizer()(sent.manifest_key)
+    finalizer()(cloud.receive(sent))
+    assert recorded(cloud).generation == 2
+    tell(cloud, LATE)
+    cut()
+    for generation in (1, 2):
+        item = key_item(cloud, generation)
+        assert item.version == 2
+        assert list(keytree.derive_kept(nodes(cloud, item), *SEGMENTS)) == [None] * 4
+    assert peak(decode(cloud.opened()), 3, 7) <= 2
+    assert [(one.generation, one.segments) for one in certified(cloud)] == [(2, SEGMENTS)]
+    assert sorted(event["details"]["generation"] for event in events(cloud, "recordings:puncture")) == [1, 2]
+
+
 def test_a_second_late_pause_in_the_same_seconds_is_declared_too(cloud: Cloud) -> None:
     """Its seconds are gone already: no new keys, a second certificate."""
     finalizer()(cloud.receive(two_sides(cloud)))

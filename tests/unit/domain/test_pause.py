@@ -133,3 +133,10 @@ def test_more_pauses_than_certificates_are_joined(apart_s: float) -> None:
         assert found[place].covers(one)
         assert found[place].cause == one.cause
     assert pause.joined(many[:10]) == (many[:10], list(range(10)))
+
+
+def test_a_record_is_explained_within_the_doubt_about_the_clock() -> None:
+    """It may have been cut for a beginning that was reckoned with two seconds of doubt and every pause's margin."""
+    one = known(10, 20)
+    for from_s, to_s, expected in ((7, 7.75, True), (6, 7.7, False), (22.2, 23, True), (22.3, 23, False)):
+        assert one.explains(ANSWERED + round(from_s * S), ANSWERED + round(to_s * S)) is expected

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from dualtone.domain import gap_certificate
 from dualtone.domain.errors import NotFound, Unavailable
-from dualtone.domain.ids import RecordingId, TenantId
+from dualtone.domain.ids import CallId, RecordingId, TenantId
+from dualtone.domain.pause import Pause
+from dualtone.domain.signing import Envelope
 from dualtone.usecases.play_recording import PlayRecording, Release
 from tests.unit.usecases.entries import entry
 
@@ -71,3 +75,38 @@ def test_another_tenants_recording_ends_at_the_index() -> None:
     with pytest.raises(NotFound):
         play(steps, steps.log, TenantId("globex"))
     assert steps.done == ["index"]
+
+
+def certified(segments: tuple[int, int] | None) -> Envelope:
+    pause = Pause("payment", 0, 1, "cloud", 1, "c", "person:p", 0)
+    certificate = gap_certificate.of_pause(
+        pause,
+        tenant=ACME,
+        recording=RECORDING,
+        call=CallId("01JD0000000000000000000000"),
+        generation=1,
+        agent_manifest_sha256="0" * 64,
+        signed_at_ms=0,
+        segments=segments,
+    )
+    return Envelope(gap_certificate.KIND, certificate.encode(), b"", "key")
+
+
+def test_the_tag_changes_when_seconds_are_destroyed() -> None:
+    """REQ: RFC 9110 section 8.8.1: a strong validator changes when what is sent does; a pause alone changes nothing."""
+
+    class Certified(Steps):
+        certificates: tuple[Envelope, ...] = ()
+
+        def recording(self, tenant: TenantId, recording: RecordingId) -> tuple[Any, dict[str, Any]]:
+            return replace(entry(tenant, recording), certificates=self.certificates), {}
+
+    tags = []
+    for certificates in ((), (certified(None),), (certified((3, 6)),), (certified((3, 7)),)):
+        steps = Certified()
+        steps.certificates = certificates
+        use_case = PlayRecording(steps, steps)
+        arguments: dict[str, Any] = {"range_field": None, "if_range": None, "about_to_release": steps.log}
+        tags.append(use_case.play(ACME, RECORDING, **arguments).etag)
+    assert tags[0] == tags[1] == f'"{"0" * 64}"'
+    assert len(set(tags)) == 3

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from dualtone.domain.agent_events import SilentFrom
+from dualtone.domain.call_command import MARGIN_US, WORST_UNCERTAINTY_US
 from dualtone.domain.call_files import PauseEntry
 from dualtone.domain.pause_ledger import PauseSpan
 
@@ -24,6 +25,7 @@ FOREVER_US: Final = 1 << 62
 """Later than anything."""
 
 _SECOND_US: Final = 1_000_000
+_DOUBT_US: Final = MARGIN_US + WORST_UNCERTAINTY_US
 _LONGEST_US: Final = 10 * 86_400 * _SECOND_US
 
 
@@ -74,6 +76,14 @@ class Pause:
     def overlaps(self, from_us: int, to_us: int) -> bool:
         """Whether a span touches it, both ends included."""
         return self.from_us <= to_us and self.to_us >= from_us
+
+    def explains(self, from_us: int, to_us: int) -> bool:
+        """Whether a record of a span may have been cut out for it.
+
+        It may have been cut for a beginning that was reckoned before the agent's own word was there, with all the doubt
+        about its clock.
+        """
+        return self.overlaps(from_us - _DOUBT_US, to_us + _DOUBT_US)
 
     def covers(self, other: Pause) -> bool:
         """Whether everything of another pause is silent by this one."""

@@ -292,7 +292,7 @@ class _PartReader:
 
     def _removed(self, entry: PartEntry, head: RecordHead) -> None:
         to_us = head.from_us + head.span_us
-        if any(pause.overlaps(head.from_us, to_us) for pause in self._pauses):
+        if any(pause.explains(head.from_us, to_us) for pause in self._pauses):
             self._call.removed.append(Gap(head.from_us, to_us))
             self._latest_us = max(self._latest_us, to_us)
         else:

@@ -111,7 +111,7 @@ class SilencePlan:
         """The pauses as they were carried out: each reaches over the records that were cut out for it."""
         found = []
         for place, pause in enumerate(self._pauses):
-            cut = [span for span in removed if pause.overlaps(span.from_us, span.to_us)]
+            cut = [span for span in removed if pause.explains(span.from_us, span.to_us)]
             wider = pause
             for span in cut:
                 wider = wider.with_span(span.from_us, span.to_us)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from dualtone.domain import byte_range
+from dualtone.domain import byte_range, gap_certificate
 from dualtone.domain.byte_range import ByteRange
 from dualtone.domain.ids import RecordingId, TenantId
 from dualtone.domain.recording_entry import RecordingEntry
@@ -105,10 +106,22 @@ class PlayRecording:
         """
         entry, _metadata = self._index.recording(tenant, recording)
         layout = self._vault.layout(entry)
-        etag = f'"{entry.vault_sha256}"'
+        etag = _etag(entry)
         wanted = byte_range.resolve(
             range_field, if_range, etag=etag, total_bytes=layout.total_bytes, most_bytes=MOST_BYTES
         )
         about_to_release(Release(wanted, layout.span_ms(wanted.first, wanted.last)))
         data = self._vault.read(entry, wanted.first, wanted.last)
         return Sound(data, wanted, layout.total_bytes, entry.media_type, etag)
+
+
+def _etag(entry: RecordingEntry) -> str:
+    """Strong: of the sealed object, and of the seconds that were destroyed since, which play as silence."""
+    destroyed = [
+        envelope.payload
+        for envelope in entry.certificates
+        if gap_certificate.parse(envelope.payload).segments is not None
+    ]
+    if not destroyed:
+        return f'"{entry.vault_sha256}"'
+    return f'"{hashlib.sha256(entry.vault_sha256.encode("ascii") + b"".join(destroyed)).hexdigest()}"'
