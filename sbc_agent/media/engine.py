@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from dualtone.domain import canonical
 from dualtone.domain.errors import IntegrityError, MalformedInput
 from dualtone.domain.ids import CallId
@@ -100,6 +103,11 @@ class Engine:
     def is_drained(self) -> bool:
         """Whether all calls are finished after ``Drain``, and everything is on disk."""
         return self._draining and not self._recordings and self._disk.is_idle
+
+    @property
+    def buffers(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """What holds speech, for locking into memory; what is used most comes first."""
+        return (self._layout.buffer, self._lines.buffer, *self.ring.arrays)
 
     def events(self) -> list[Event]:
         """What happened since last asked."""

@@ -9,6 +9,9 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sbc_agent.media.clock import Moment
 from sbc_agent.media.intake import Intake
 from sbc_agent.media.kernel_time import KernelTime
@@ -100,6 +103,11 @@ class Lines:
         chosen, descriptors = self._groups.of(rows)
         for begin in range(0, len(descriptors), GROUP):
             self._drain(chosen[begin : begin + GROUP], descriptors[begin : begin + GROUP], moment)
+
+    @property
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """Where the receiver puts what comes, until the next comes."""
+        return self._receiver.buffer
 
     def wipe(self) -> None:
         """Leaves nothing in the receiver's buffer of what came last."""

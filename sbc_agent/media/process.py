@@ -46,10 +46,11 @@ class MediaProcess:
         channel: The child's end of the pair.
         settings: What the parent said.
         log: Where events are written.
+        can_dump: Whether the system may write this process's memory out after a crash.
     """
 
-    def __init__(self, channel: socket.socket, settings: MediaSettings, log: Log) -> None:
-        self._channel, self._settings, self._log = channel, settings, log
+    def __init__(self, channel: socket.socket, settings: MediaSettings, log: Log, *, can_dump: bool) -> None:
+        self._channel, self._settings, self._log, self._can_dump = channel, settings, log, can_dump
         self._clock = AgentClock.measured()
         if settings.clock_offset_us is not None:
             self._clock = AgentClock(settings.clock_offset_us)
@@ -90,8 +91,10 @@ class MediaProcess:
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
         self._send(Ready(ports=tuple(self._sockets)))
-        if not memory.lock(*self._engine.ring.arrays):
+        if not memory.lock(*self._engine.buffers):
             self._send(Alarm(kind="memory_unlocked"))
+        if self._can_dump:
+            self._send(Alarm(kind="core_dumps"))
         gc.collect()
         gc.freeze()
         next_tick_us, seen_signals = self._clock.now_us(), 0
@@ -180,7 +183,7 @@ def main(arguments: list[str]) -> int:
         The exit status: 0 after draining, 1 if it could not start.
     """
     process_limits.end_with_parent()
-    is_undumpable = process_limits.forbid_core_dumps()
+    can_dump = not process_limits.forbid_core_dumps()
     process_limits.raise_file_limit()
     channel = socket.socket(fileno=int(arguments[0]))
     data = channel.recv(MAX_MESSAGE_BYTES)
@@ -196,10 +199,7 @@ def main(arguments: list[str]) -> int:
     try:
         make_private_directory(settings.spool_dir)
         hold_lock(settings.spool_dir / _LOCK_NAME, _LOCK_WAIT_S)
-        process = MediaProcess(channel, settings, log)
-        if not is_undumpable:
-            log.warning("media_alarm", kind="core_dumps")
-        process.run()
+        MediaProcess(channel, settings, log, can_dump=can_dump).run()
     except Exception as error:  # noqa: BLE001 - the last line before the end says what it was
         log.failure("media_failed", error)
         return 1

@@ -60,7 +60,7 @@ class RecordLayout:
     """Writes records into one buffer, which is used again and again."""
 
     def __init__(self) -> None:
-        self._buffer: npt.NDArray[np.uint8] = memory.array(1 << 20, np.uint8)
+        self.buffer: npt.NDArray[np.uint8] = memory.array(1 << 20, np.uint8)
 
     def leave(self, ring: Ring, turn: Turn, cutoff_us: int) -> list[Record]:
         """Lets packets leave the ring and lays them out, one record for each call that has any.
@@ -127,12 +127,14 @@ class RecordLayout:
 
     def wipe(self) -> None:
         """Leaves nothing in the buffer of the records that were laid out last."""
-        self._buffer[:] = 0
+        self.buffer[:] = 0
 
     def _room(self, count: int) -> npt.NDArray[np.uint8]:
-        if self._buffer.size < count + _SPARE_BYTES:
-            self._buffer = memory.array(2 * (count + _SPARE_BYTES), np.uint8)
-        return self._buffer
+        if self.buffer.size < count + _SPARE_BYTES:
+            self.buffer[:] = 0
+            self.buffer = memory.array(2 * (count + _SPARE_BYTES), np.uint8)
+            memory.lock(self.buffer)  # where the system does not allow it, the start has told
+        return self.buffer
 
 
 def _starts(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

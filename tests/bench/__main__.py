@@ -16,6 +16,7 @@ from typing import Any
 
 TARGETS = {
     "us_per_packet": ("<=", 1.3),
+    "pause_ms_p99": ("<=", 100.0),
     "finalize_x_realtime": (">=", 250.0),
     "lost_packets": ("<=", 0),
     "vault_seek_cpu_ms": ("<=", 5.0),

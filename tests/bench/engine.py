@@ -3,7 +3,8 @@
 The agent is the real media process and the real uplink; a generator, and a sink that stands for S3, are processes of
 their own and are not counted. CPU is what the kernel accounts to the agent's processes in a window of the steady state:
 once every call has closed a part of a minute, packets come in, leave, are sealed, spooled and uploaded at one rate.
-What calls cost to begin and to end is stated per call.
+What calls cost to begin and to end is stated per call. After the window, with all calls still running, single calls are
+paused: from the command's leaving the SIP process to the answer that the ring is silent.
 
     python -m tests.bench.engine --calls 1000 --seconds 30 --json
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 ASYNCIO_SECONDS = 8  # the peer's cost per packet does not change with time
 WARM_UP_SECONDS = 64  # a part, and some
+PAUSE_SECONDS = 20  # for the pauses
 
 
 class Program:
@@ -112,11 +115,13 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
             steps = [usage(ready["pids"], 0)]
             agent.say("begin")
             steps.append(usage(ready["pids"], agent.hear()["stored"]))
-            generator.say({"ports": ready["ports"], "seconds": warm_up + seconds})
+            generator.say({"ports": ready["ports"], "seconds": warm_up + seconds + PAUSE_SECONDS})
             for pause in (warm_up, seconds - 1):
                 time.sleep(pause)
                 agent.say("count")
                 steps.append(usage(ready["pids"], agent.hear()["stored"]))
+            agent.say("pause")
+            pauses_ms = agent.hear()
             sent = generator.hear()
             memory_kb = pss_kb(ready["pids"][1])
             steps.append(usage(ready["pids"], 0))
@@ -136,7 +141,11 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
         "us_per_packet_whole_run": round(1e6 * (finished.total_s - begun.total_s) / counters["stored"], 3),
         "cpu_ms_per_call_set_up_and_end": round(1e3 * setting_up_s / calls, 2),
         "packets": sent["sent"],
-        "lost_packets": sent["sent"] - counters["stored"],
+        "lost_packets": sent["sent"] - counters["stored"] - counters["dropped"],
+        "silenced_packets": counters["dropped"],
+        "pauses": len(pauses_ms),
+        "pause_ms_p50": round(statistics.median(pauses_ms), 2),
+        "pause_ms_p99": round(sorted(pauses_ms)[len(pauses_ms) * 99 // 100], 2),
         "packets_per_second": round(packets / (measured.at_s - warm.at_s)),
         "generator_late_ms_max": sent["late_ms_max"],
         "media_tick_ms_max": counters["tick_ms_max"],

@@ -1,8 +1,9 @@
 """The agent without SIP, in a process of its own: the real media process under it, the real uplink in its threads.
 
 Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url}, then a line for each step. Standard
-output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; and
-{"counters", "events", ...} when, after "end", every call is ended, sealed, and uploaded. "exit" ends it.
+output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; the
+milliseconds of each pause after "pause"; and {"counters", "events", ...} when, after "end", every call is ended,
+sealed, and uploaded. "exit" ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -29,6 +32,9 @@ from sbc_agent.media.messages import (
     IngestKeySettings,
     MediaSettings,
     PartClosed,
+    Pause,
+    PauseApplied,
+    Resume,
     StreamSpec,
 )
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
@@ -38,6 +44,8 @@ from sbc_agent.runtime.uplink import Uplink
 
 PCMA = (FormatSpec(payload_type=8, codec="PCMA", clock_hz=8000),)
 THREADS = 4
+PAUSES = 300
+BACK_DATED_US = 3_000_000  # inside the hold-back of five seconds
 
 
 def settings(order: dict[str, object], calls: int) -> MediaSettings:
@@ -62,6 +70,32 @@ def settings(order: dict[str, object], calls: int) -> MediaSettings:
 
 async def step() -> str:
     return str(json.loads(await asyncio.to_thread(sys.stdin.readline)))
+
+
+async def pause_calls(client: MediaClient, calls: list[str]) -> list[float]:
+    """Pauses one call after another at moments that have nothing to do with the ticks, and resumes it.
+
+    Returns:
+        Milliseconds from sending each pause to hearing that its call is silent, and that a crash would not forget it.
+    """
+    dice, answered = random.Random(1), asyncio.Queue[PauseApplied]()
+    client.subscribe(lambda event: answered.put_nowait(event) if isinstance(event, PauseApplied) else None)
+    took_ms = []
+    for number in range(PAUSES):
+        call = calls[dice.randrange(len(calls))]
+        common = {"call": call, "cause": "payment", "origin": "lan", "command": call, "by": "bench"}
+        await asyncio.sleep(dice.uniform(0.01, 0.05))
+        sent_ns, now_us = time.monotonic_ns(), client.clock.now_us()
+        from_us = now_us - dice.randrange(BACK_DATED_US)
+        client.pause(
+            Pause(at_us=now_us, from_us=from_us, effective_at_us=from_us, lease_us=0, number=2 * number, **common)
+        )
+        answer = await answered.get()
+        took_ms.append((time.monotonic_ns() - sent_ns) / 1e6)
+        assert answer.outcome == "acknowledged", answer.outcome
+        client.resume(Resume(at_us=client.clock.now_us(), number=2 * number + 1, **common))
+        await answered.get()
+    return took_ms
 
 
 async def main() -> None:
@@ -96,8 +130,11 @@ async def main() -> None:
         ]
         client.begin(call, client.clock.now_us(), sides)
     print((await client.stats()).model_dump_json(), flush=True)
-    while await step() == "count":
-        print((await client.stats()).model_dump_json(), flush=True)
+    while (what := await step()) in {"count", "pause"}:
+        if what == "count":
+            print((await client.stats()).model_dump_json(), flush=True)
+        else:
+            print(json.dumps(await pause_calls(client, calls)), flush=True)
     for call in calls:
         client.end(call, client.clock.now_us(), "bye")
     await all_finished.wait()

@@ -298,7 +298,7 @@ def test_nothing_of_the_span_stays_in_memory(tmp_path: Path) -> None:
     desk.pause(START_US)
     desk.run(0.1)
     assert 0xAA not in engine.ring.bytes
-    assert 0xAA not in engine._layout._buffer
+    assert 0xAA not in engine._layout.buffer
     for number in range(150, 160):
         desk.arrive(0, packet(number, b"\xaa" * 160, ssrc=1))
     desk.run(0.4)
