@@ -5,14 +5,17 @@ import contextlib
 import io
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from sbc_agent.media.messages import Alarm
 from sbc_agent.protocol import message
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.stream import StreamFramer
-from sbc_agent.runtime import sip_shell
+from sbc_agent.runtime import journal, sip_shell
+from sbc_agent.runtime.journal import Journal
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
 from tests.agent.protocol.builders import Src, tag_of
@@ -292,3 +295,74 @@ def test_a_fault_of_one_call_holds_up_no_answer(monkeypatch: pytest.MonkeyPatch)
                 assert shell._timer is not None
 
     asyncio.run(call())
+
+
+BOOT = "0f1e2d3c-0000-4000-8000-000000000001"
+
+
+@contextlib.asynccontextmanager
+async def run_of_agent(
+    directory: Path, media: MemoryMedia, settings: SipSettings = SETTINGS
+) -> AsyncIterator[tuple[SipShell, SipAddresses]]:
+    """One run over a journal; it ends as by a kill: nobody is told."""
+    now = asyncio.get_running_loop().time()
+    legacy = journal.inherit(directory, boot_id=BOOT, now=now)
+    kept = Journal(directory, boot_id=BOOT, clock_offset_us=media.clock.offset_us)
+    shell = SipShell(settings, media, Log(stream=io.StringIO()), journal=kept)
+    try:
+        yield shell, await shell.start(legacy)
+    finally:
+        await shell.close()
+
+
+def test_a_call_goes_on_in_the_next_run(tmp_path: Path) -> None:
+    """Same address, same dialog: the peer's BYE after the restart is answered, by a connection that is new."""
+
+    async def scenario() -> None:
+        src = Src(flow=Flow("tcp", ("127.0.0.1", 40000), ANY, 1))
+        async with run_of_agent(tmp_path, MemoryMedia()) as (_, addresses):
+            first = await Peer().connect(addresses.tcp)
+            src.to_tag = tag_of(await first.exchange(src.invite()))
+            first.writer.write(src.request("ACK"))
+            await first.exchange(src.request("OPTIONS"))
+            await first.close()
+        again = SipSettings("127.0.0.1", addresses.udp, addresses.tcp)
+        media = MemoryMedia()
+        async with run_of_agent(tmp_path, media, again) as (shell, _):
+            assert shell.recorder.calls == 1
+            assert media.has_recovered
+            second = await Peer().connect(addresses.tcp)
+            answer = await second.exchange(src.request("BYE"))
+            assert isinstance(answer, Response)
+            assert answer.status == 200
+            (told,) = media.calls.values()
+            assert told.adopted
+            assert told.ended is not None
+            await second.close()
+        async with run_of_agent(tmp_path, MemoryMedia(), again) as (shell, _):
+            assert shell.recorder.calls == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["no ports", "no files"])
+def test_a_call_that_cannot_go_on_is_ended_by_bye(tmp_path: Path, late: bool) -> None:
+    """Its ports are not open, or the media process refuses it: the peer is told at once, unasked."""
+
+    async def scenario() -> None:
+        with udp_socket() as peer:
+            port, src = peer.getsockname()[1], Src()
+            async with run_of_agent(tmp_path, MemoryMedia()) as (_, addresses):
+                answer = await udp_exchange(peer, addresses.udp, local(src.invite(), port))
+                src.to_tag = tag_of(answer)
+            media = MemoryMedia() if late else MemoryMedia(ports=[30000])
+            again = SipSettings("127.0.0.1", addresses.udp, addresses.tcp)
+            async with run_of_agent(tmp_path, media, again) as (shell, _):
+                for call in list(media.calls):
+                    media.tell(Alarm(kind="command", call=call))
+                bye = await udp_exchange(peer, addresses.udp)
+                assert isinstance(bye, Request)
+                assert (bye.method, bye.header("call-id")) == ("BYE", src.call_id)
+                assert shell.recorder.calls == 0
+
+    asyncio.run(scenario())
