@@ -132,6 +132,27 @@ def test_a_conflict_is_tried_again_later_and_a_condition_is_not(table: Table) ->
             table.transact(table.transact_put_new({"pk": "c", "sk": "1"}))
 
 
+def test_a_conflict_that_passes_is_nothing_to_tell(table: Table) -> None:
+    """Another transaction was at one of the items; a moment later the same writes go through."""
+    body = {"__type": "x#TransactionCanceledException", "CancellationReasons": [{"Code": "TransactionConflict"}]}
+    refused: list[str] = []
+
+    def twice(request: Any, **_: object) -> Any:
+        if len(refused) == 2:
+            return None
+        refused.append(request.url)
+        return AWSResponse(request.url, 400, HTTPHeaders(), _Body(json.dumps(body).encode()))
+
+    events: Any = wiring.dynamodb().meta.events
+    events.register_first("before-send.dynamodb.TransactWriteItems", twice)
+    try:
+        table.transact(table.transact_put_new({"pk": "conflict", "sk": "1"}))
+    finally:
+        events.unregister("before-send.dynamodb.TransactWriteItems", twice)
+    assert len(refused) == 2
+    assert table.get("conflict", "1") == {"pk": "conflict", "sk": "1"}
+
+
 @pytest.mark.parametrize("codes", [["ValidationError"], ["ConditionalCheckFailed", "ValidationError"]])
 def test_a_transaction_that_is_not_well_formed_is_a_fault(table: Table, codes: list[str]) -> None:
     """It is no conflict, though DynamoDB cancels it like one: trying again would hide it for ever."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 100
 _BATCH_ATTEMPTS: Final = 8
+_CONFLICT_TRIES: Final = 4
 _EXPECTED: Final = frozenset(
     {"ConditionalCheckFailed", "ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
 )
@@ -30,6 +31,10 @@ _EXPECTED: Final = frozenset(
 
 class ConditionFailed(DualtoneError):  # noqa: N818 - DynamoDB's own word
     """A write did not happen because its condition, or that of another write in its transaction, did not hold."""
+
+
+class _Conflict(Unavailable):
+    """Another transaction touched one of the items at the same time."""
 
 
 class Table:
@@ -216,7 +221,19 @@ class Table:
             self._dynamodb.delete_item(TableName=self._name, Key=to_item({"pk": pk, "sk": sk}), **condition)
 
     def transact(self, *writes: TransactWriteItemTypeDef) -> None:
-        """Does all writes, which may concern other tables too, or none; raises ConditionFailed."""
+        """Does all writes, which may concern other tables too, or none; raises ConditionFailed.
+
+        A conflict with another transaction is over in milliseconds, so it is tried again at once before it is told: what
+        a message brought would wait for its queue's visibility timeout otherwise.
+        """
+        for _try in range(_CONFLICT_TRIES - 1):
+            try:
+                return self._transact_once(writes)
+            except _Conflict:
+                continue
+        return self._transact_once(writes)
+
+    def _transact_once(self, writes: Sequence[TransactWriteItemTypeDef]) -> None:
         with _answered("writing items"):
             self._dynamodb.transact_write_items(TransactItems=writes)
 
@@ -255,7 +272,7 @@ def _answered(action: str) -> Iterator[None]:
             case reasons if "ConditionalCheckFailed" in reasons:
                 raise ConditionFailed(action) from error
             case _:
-                raise Unavailable(f"{action}: in conflict with another transaction") from error
+                raise _Conflict(f"{action}: in conflict with another transaction") from error
 
 
 def _cancellations(error: ClientError) -> list[str]:
