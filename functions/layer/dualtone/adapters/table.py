@@ -223,8 +223,8 @@ class Table:
     def transact(self, *writes: TransactWriteItemTypeDef) -> None:
         """Does all writes, which may concern other tables too, or none; raises ConditionFailed.
 
-        A conflict with another transaction is over in milliseconds, so it is tried again at once before it is told: what
-        a message brought would wait for its queue's visibility timeout otherwise.
+        A conflict with another transaction is over in milliseconds, so it is tried again at once before it is told:
+        what a message brought would wait for its queue's visibility timeout otherwise.
         """
         for _try in range(_CONFLICT_TRIES - 1):
             try:
