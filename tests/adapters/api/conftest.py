@@ -105,17 +105,23 @@ class Turns:
     Attributes:
         waited_ms: How much was waited for.
         actors: Who acts in every step.
+        acting: Whether somebody does at this moment.
     """
 
     def __init__(self) -> None:
         self.waited_ms = 0
+        self.acting = False
         self.actors: list[Callable[[], None]] = []
 
     def wait(self, duration_ms: int) -> None:
         """One step."""
         self.waited_ms += duration_ms
         for act in self.actors:
-            act()
+            self.acting = True
+            try:
+                act()
+            finally:
+                self.acting = False
 
 
 @pytest.fixture(autouse=True)
