@@ -7,6 +7,7 @@ What a later run needs to go on with a call is in the journal before an answer l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 from collections.abc import Callable, Collection
@@ -126,8 +127,10 @@ class Recorder:
             self.adopted += 1
             self._log.info("call_adopted", call=event.call)
         elif isinstance(event, Alarm) and event.kind == "command" and event.call in self._adopting:
-            clock = self._media.clock
-            self._abandon(self._adopting.pop(event.call), (clock.now_us() - clock.offset_us) / 1_000_000)
+            call = self._calls.get(self._adopting.pop(event.call))
+            if call is not None:  # else its peer has ended it meanwhile
+                with contextlib.suppress(Unavailable):
+                    self._begin_anew(call)
 
     # -- what outlives this run -------------------------------------------------------------------------------------
 
@@ -153,10 +156,12 @@ class Recorder:
             legacy: What the journal says.
             now: The time, in seconds of CLOCK_MONOTONIC.
         """
+        live_ports = {port for live in legacy.live for port in live.ports}
         for rest in legacy.resting:
-            self._pool.hold(rest.ports)
-            self._pool.rest(rest.ports, rest.ended_at)
-            self._let_go(rest.ports)
+            ports = set(rest.ports) - live_ports  # the run before may have died while it ended a call
+            self._pool.hold(ports)
+            self._pool.rest(ports, rest.ended_at)
+            self._let_go(ports)
         open_ports = set(self._media.ports)
         for live in legacy.live:
             try:
@@ -190,11 +195,26 @@ class Recorder:
         self._media.session(live.call, call.facts)
 
     def _abandon(self, session: SessionId, now: float) -> None:
-        """A call of an earlier run cannot go on: its peer is told by BYE, what was kept of it is closed and sent."""
+        """A call of an earlier run cannot go on, since its ports are not ours: its peer is told by BYE."""
         call = self._calls[session]
         call.is_abandoned = True
         self._log.error("adoption_failed", call=call.call)
         self._server.end(session, "error", now)
+
+    def _begin_anew(self, call: RecordedCall) -> None:
+        """The media process knows no such call, or cannot read what was kept of it: its dialog is recorded as another."""
+        clock = self._media.clock
+        at_us = clock.now_us()
+        self._log.error("adoption_failed", call=call.call)
+        self._identify(call, "ended", at_us)
+        before, call.kept = call.kept, None
+        begun = self._begin(call, at_us)
+        if before is not None:
+            self._keep(call, dataclasses.replace(before, call=begun, began_at_us=at_us))
+            self._leave(before.call, RestingPorts((at_us - clock.offset_us) / 1_000_000, ()))
+        if self._listener is not None:
+            self._listener.on_adopted(begun, call.inherited, at_us)
+        self._media.session(begun, call.facts)
 
     def _keep(self, call: RecordedCall, live: LiveCall) -> None:
         if self._journal is None:
@@ -209,13 +229,16 @@ class Recorder:
             self._journal_fails, call.kept = False, live
 
     def _forget(self, call: RecordedCall, now: float) -> None:
-        if self._journal is None or call.kept is None:
-            return
+        if call.kept is not None:
+            self._leave(call.kept.call, RestingPorts(now, tuple(call.ports)))
+            call.kept = None
+
+    def _leave(self, call: CallId, resting: RestingPorts) -> None:
         try:
-            self._journal.end(call.kept.call, RestingPorts(now, tuple(call.ports)))
+            if self._journal is not None:
+                self._journal.end(call, resting)
         except OSError as error:
             self._log.failure("journal_failed", error)
-        call.kept = None
 
     # -- the SIP core's events --------------------------------------------------------------------------------------
 
@@ -253,20 +276,25 @@ class Recorder:
 
     def _updated(self, call: RecordedCall, event: SessionUpdated, at_us: int) -> None:
         streams = tuple(_specification(state) for state in event.streams)
+        before, call.streams = call.streams, streams
         if call.call is None:
-            call.call = CallId(ids.ulid(at_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES)))
-            call.began_at_us = at_us
-            self._media.begin(call.call, at_us, streams)
-            self._log.info(
-                "call_began", call=call.call, sip=self._log.reference(call.sip_call_id), streams=len(streams)
-            )
-        elif streams != call.streams:
-            self._media.streams(call.call, at_us, streams)
-        call.streams = streams
+            recorded = self._begin(call, at_us)
+        else:
+            recorded = call.call
+            if streams != before:
+                self._media.streams(recorded, at_us, streams)
         if event.facts != call.facts:
             call.facts, call.is_known = event.facts, True
             self._identify(call, "live", at_us)
-            self._media.session(call.call, event.facts)
+            self._media.session(recorded, event.facts)
+
+    def _begin(self, call: RecordedCall, at_us: int) -> CallId:
+        call.call = begun = CallId(ids.ulid(at_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES)))
+        call.began_at_us = at_us
+        self._media.begin(begun, at_us, call.streams)
+        reference = self._log.reference(call.sip_call_id)
+        self._log.info("call_began", call=begun, sip=reference, streams=len(call.streams))
+        return begun
 
     def _identify(self, call: RecordedCall, state: CallState, at_us: int) -> None:
         """Tells the listener, and keeps what the call can be found by."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from sbc_agent.media.client import MediaPort
-from sbc_agent.media.messages import Alarm
-from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.protocol.events import CloseFlow, Event, SendMessage
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.server import SipServer
@@ -94,7 +92,6 @@ class SipShell:
         core = ServerSettings(settings.media_address, settings.advertise, settings.peers, settings.product)
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES))
         self.recorder = Recorder(self._server, media, log, has_room=has_room, journal=journal)
-        media.subscribe(self._media_event)
         self._connections: dict[int, _Connection] = {}
         self._last_connection = 0
         self._udp: socket.socket | None = None
@@ -103,7 +100,7 @@ class SipShell:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
-        self._is_open = self._closed = False
+        self._closed = False
 
     async def start(self, legacy: Legacy | None = None) -> SipAddresses:
         """Goes on with the calls of an earlier run, then opens the sockets.
@@ -128,7 +125,6 @@ class SipShell:
         if self._settings.tcp is not None:
             self._tcp = await self._loop.create_server(lambda: _Connection(self), *self._settings.tcp, backlog=512)
             tcp = _address(self._tcp.sockets[0].getsockname())
-        self._is_open = True
         self._pump()
         return SipAddresses(udp, tcp)
 
@@ -240,11 +236,6 @@ class SipShell:
             self.recorder.keep(now)
         except Exception as error:  # noqa: BLE001 - as above: an answer is worth more than what a restart would know
             self._log.failure("journal_failed", error)
-
-    def _media_event(self, event: MediaEvent) -> None:
-        """The recorder, which heard of it first, may have ended a call that cannot go on."""
-        if isinstance(event, Alarm) and self._is_open and not self._closed:
-            self._pump()
 
     def _due(self) -> None:
         try:

@@ -161,20 +161,46 @@ def test_a_call_whose_ports_are_gone_is_given_up(directory: Path) -> None:
     assert run(directory)[1].live == []
 
 
-def test_a_call_that_the_media_process_cannot_adopt_is_given_up(directory: Path) -> None:
-    """It alarms; the peer hears BYE; the ports rest and come back."""
+def test_a_call_that_the_media_process_cannot_adopt_begins_anew(directory: Path) -> None:
+    """Killed before the spool had anything of it, or its files are gone: its dialog is recorded as another call."""
     first, src = run(directory, ports=2)[0], Src()
     first.call(src)
-    second, _ = run(directory, ports=2)
-    (call,) = second.media.calls
+    second, _ = run(directory, ports=2, now=1001.0)
+    listener = Listener()
+    second.recorder.attach(listener)
+    (old,) = second.media.calls
     second.media.tell(Alarm(kind="command", call="01K00000000000000000000000"))
-    second.media.tell(Alarm(kind="command", call=call))
-    assert [sent.method for sent in second.pump() if isinstance(sent, Request)] == ["BYE"]
-    assert second.recorded.ended is None
-    second.media.tell(Alarm(kind="command", call=call))
-    assert second.recorder.calls == 0
-    second.now += QUARANTINE_SECONDS + 60
-    assert second.call(Src(call_id="new")).status == 200
+    second.media.tell(Alarm(kind="command", call=old))
+    second.media.tell(Alarm(kind="command", call=old))
+    new = next(call for call in second.media.calls if call != old)
+    assert second.media.calls[new].streams[0][1] == first.recorded.streams[0][1]
+    assert [facts["sip_call_id"] for facts in second.media.calls[new].sessions] == [src.call_id]
+    assert listener.heard == [(old, "ended")]
+    assert [call for call, _, _ in listener.adopted] == [old, new]
+    assert events(second) == ["adoption_failed", "call_began"]
+    third, legacy = run(directory, ports=2, now=1002.0)
+    assert [live.call for live in legacy.live] == [new]
+    assert list(third.media.calls) == [new]
+    assert status(second.receive(src.request("BYE"))) == 200
+    told = second.media.calls[new].ended
+    assert told is not None
+    assert told[1] == "bye"
+
+
+def test_a_call_that_was_being_ended(directory: Path) -> None:
+    """Killed between the two files of an end: it is adopted, and its ports are not taken for resting ones."""
+    first, src = run(directory, ports=2)[0], Src()
+    first.call(src)
+    (path,) = directory.glob("*.live")
+    text = path.read_bytes()
+    bye = src.request("BYE")
+    first.receive(bye)
+    path.write_bytes(text)
+    second, legacy = run(directory, ports=2)
+    assert (len(legacy.live), len(legacy.resting)) == (1, 1)
+    second.now += QUARANTINE_SECONDS + 1
+    assert second.call(Src(call_id="new")).status == 503
+    assert status(second.receive(bye)) == 200
 
 
 def test_the_control_channel_hears_of_every_call(directory: Path) -> None:
