@@ -202,7 +202,7 @@ class Recorder:
         self._server.end(session, "error", now)
 
     def _begin_anew(self, call: RecordedCall) -> None:
-        """The media process knows no such call, or cannot read what was kept of it: its dialog is recorded as another."""
+        """The media process knows no such call, or cannot read what was kept of it: it is recorded as another one."""
         clock = self._media.clock
         at_us = clock.now_us()
         self._log.error("adoption_failed", call=call.call)
