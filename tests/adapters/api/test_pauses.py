@@ -11,6 +11,7 @@ import pytest
 from dualtone.adapters import clock, wiring
 from dualtone.adapters.attribute_values import to_item
 from dualtone.domain.agent_events import CallEvent
+from dualtone.domain.audit_event import AuditEvent, Outcome, Work
 from dualtone.domain.ids import CallId
 from infra.local.cloud import LocalCloud
 from tests.adapters.api.conftest import AuditTrail, Turns
@@ -258,7 +259,12 @@ def test_too_late_tells_how_long_the_last_copy_lived(
             agent.report(agent.ack(command, "too_late"))
         for message in waiting(cloud, "CutQueue"):
             assert message == {"tenant": "acme", "call": live.call}
-            wiring.call_ledger().gone(agent.tenant, CallId(live.call), agent.received[-1].id, received_ms + 2_250)
+            tenant, late, gone_at_ms = agent.tenant, CallId(live.call), received_ms + 2_250
+            command = wiring.call_ledger().read(tenant, late).commands[-1]
+            event = AuditEvent(
+                tenant, "function:cut", Work.CUT_PAUSED_SPAN, gone_at_ms, Outcome.GRANTED, "cloud", late, ""
+            )
+            assert wiring.call_ledger().gone(tenant, late, command, gone_at_ms, event)
 
     turns.actors.append(late_then_gone)
     answer = post_json(
@@ -298,7 +304,7 @@ def test_a_call_that_is_over_is_cut(
     during = written((ended_us + CLOCK.offset_us) // 1000 - 3_000)
     answer = post_json("/v1/pauses", {"call": named, "effective_at": during}, token=officer)
     assert answer.json["outcome"] == "too_late"
-    assert [one["call_id"] for one in answer.json["calls"]] == [live.call]
+    assert [(one["call_id"], one["state"]) for one in answer.json["calls"]] == [(live.call, "ended")]
     assert waiting(cloud, "CutQueue") == [{"tenant": "acme", "call": live.call}]
     assert [command.call for command in agent.commands()] == [live.call]
     # What began after the call is no business of its own: it waits for another call.

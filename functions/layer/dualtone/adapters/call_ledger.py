@@ -165,9 +165,20 @@ class CallLedger:
         self._require_mine(pk, agent)
         self._note(pk, command, "agent_clean_at_ms", now_ms)
 
-    def gone(self, tenant: TenantId, call: CallId, command: str, at_ms: int) -> None:
-        """Notes when the last copy of a command's span was gone; the first word stays."""
-        self._note(call_pk(tenant, call), command, "gone_at_ms", at_ms)
+    def gone(self, tenant: TenantId, call: CallId, command: LedgerCommand, at_ms: int, event: AuditEvent) -> bool:
+        """Notes when the last copy of a command's span was gone, with its event; False if that was noted before."""
+        noted = self._table.transact_update(
+            call_pk(tenant, call),
+            command_sk(command.origin, command.number),
+            set_to={"gone_at_ms": at_ms},
+            only_if="attribute_exists(#pk) AND attribute_not_exists(#gone_at_ms)",
+            values={},
+        )
+        try:
+            self._table.transact(noted, self._audit.transact_put(event))
+        except ConditionFailed:
+            return False
+        return True
 
     def _note(self, pk: str, command: str, name: str, at_ms: int) -> None:
         for item in self._table.partition(pk, _COMMANDS):

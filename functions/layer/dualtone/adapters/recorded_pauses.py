@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from dualtone.adapters.attribute_values import to_item
 from dualtone.adapters.audit_outbox import AuditOutbox
-from dualtone.adapters.call_ledger import call_pk, command_sk
+from dualtone.adapters.call_ledger import call_pk
 from dualtone.adapters.key_store import KeyStore
 from dualtone.adapters.table import ConditionFailed, Table
-from dualtone.domain.audit_event import AuditEvent
 from dualtone.domain.ids import AgentId, CallId, RecordingId, TenantId
-from dualtone.domain.pause_ledger import LedgerCommand
 from dualtone.domain.recording_entry import Gap, RecordingEntry
 from dualtone.domain.signing import Envelope
 from dualtone.usecases.puncture_recording import Puncture, Recorded, Times
@@ -109,21 +107,6 @@ class RecordedPauses:
             )
         try:
             self._table.transact(*writes)
-        except ConditionFailed:
-            return False
-        return True
-
-    def gone(self, tenant: TenantId, call: CallId, command: LedgerCommand, at_ms: int, event: AuditEvent) -> bool:
-        """Notes when the last copy of a command's span was gone, with its event; False if that was noted before."""
-        noted = self._table.transact_update(
-            call_pk(tenant, call),
-            command_sk(command.origin, command.number),
-            set_to={"gone_at_ms": at_ms},
-            only_if="attribute_exists(#pk) AND attribute_not_exists(#gone_at_ms)",
-            values={},
-        )
-        try:
-            self._table.transact(noted, self._audit.transact_put(event))
         except ConditionFailed:
             return False
         return True

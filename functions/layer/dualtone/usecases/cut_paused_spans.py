@@ -57,10 +57,6 @@ class Ledgers(Protocol):
     def read(self, tenant: TenantId, call: CallId) -> Ledger:
         """Reads a call's ledger, consistently."""
 
-
-class Departures(Recordings, Protocol):
-    """The index table, also for noting that the last copy is gone."""
-
     def gone(self, tenant: TenantId, call: CallId, command: LedgerCommand, at_ms: int, event: AuditEvent) -> bool:
         """Notes when the last copy of a command's span was gone; False if that was noted before."""
 
@@ -73,7 +69,7 @@ class CutPausedSpans:
         *,
         ledgers: Ledgers,
         parts: StoredParts,
-        recordings: Departures,
+        recordings: Recordings,
         puncture: PunctureRecording,
         now_ms: Callable[[], int],
     ) -> None:
@@ -109,7 +105,7 @@ class CutPausedSpans:
         for command, span in late:
             if command.gone_at_ms is None and _is_clean_at_agent(command):
                 at_ms = self._now_ms()
-                self._recordings.gone(tenant, call, command, at_ms, _event(tenant, call, command, span, at_ms))
+                self._ledgers.gone(tenant, call, command, at_ms, _event(tenant, call, command, span, at_ms))
 
     def _agent(self, ledger: Ledger, tenant: TenantId, call: CallId) -> AgentId | None:
         if ledger.live is not None:
