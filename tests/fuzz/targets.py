@@ -11,8 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dualtone.domain import canonical
 from dualtone.domain.errors import MalformedInput
-from sbc_agent.protocol import address, answer, body, content_type, cseq, message, metadata, multipart, sdp, uri, via
+from sbc_agent.protocol import (
+    address,
+    answer,
+    body,
+    content_type,
+    cseq,
+    message,
+    metadata,
+    multipart,
+    sdp,
+    snapshot,
+    uri,
+    via,
+)
 from sbc_agent.protocol.events import SessionOffered
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Request
@@ -119,19 +133,45 @@ def _document(data: bytes) -> None:
 
 
 def _server(data: bytes) -> None:
-    """A whole server, whatever comes: nothing at all may escape, and time passes afterwards."""
-    tokens = itertools.count(1)
-    server = SipServer(ServerSettings("192.0.2.9"), lambda: f"{next(tokens):032x}")
-    now = 1000.0
+    """A whole server, whatever comes: nothing at all may escape, a restart goes on with it, and time passes."""
+    server, now = _fresh_server(), 1000.0
     for _ in range(2):
         server.receive(data, _UDP, now)
         while (event := server.next_event()) is not None:
             if isinstance(event, SessionOffered):
                 server.answer(event.session, {index: 20000 + 2 * index for index in event.needs_ports}, now)
+    for _, taken in server.changed():
+        if taken is not None:
+            _restored(canonical.encode(taken.to_json()))
     for _ in range(40):
         if (at := server.timer()) is not None:
             now = at
             server.handle_timer(now)
+
+
+def _fresh_server() -> SipServer:
+    tokens = itertools.count(1)
+    return SipServer(ServerSettings("192.0.2.9"), lambda: f"{next(tokens):032x}")
+
+
+def _restored(data: bytes) -> None:
+    """A snapshot that can be read makes a session that can be ended."""
+    server = _fresh_server()
+    server.restore(snapshot.from_json(canonical.decode(data)), 1000.0)
+    server.end_all("shutdown", 1000.0)
+
+
+def _snapshots(messages: Sequence[bytes]) -> list[bytes]:
+    """What a journal would hold of the calls that captured INVITEs begin."""
+    found = []
+    for data in messages:
+        server = _fresh_server()
+        server.receive(data, _UDP, 1000.0)
+        while (event := server.next_event()) is not None:
+            if isinstance(event, SessionOffered):
+                server.answer(event.session, {index: 20000 + 2 * index for index in event.needs_ports}, 1000.0)
+        found += [canonical.encode(taken.to_json()) for _, taken in server.changed() if taken is not None]
+    return found
 
 
 def targets() -> dict[str, Target]:
@@ -147,4 +187,5 @@ def targets() -> dict[str, Target]:
         "sdp": Target(corpus["descriptions"], _description),
         "metadata": Target(corpus["documents"], _document, mutators.XML),
         "server": Target(corpus["messages"], _server),
+        "snapshot": Target(_snapshots(corpus["messages"]), _restored, still_read=0.05),
     }
