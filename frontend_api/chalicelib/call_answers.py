@@ -116,6 +116,7 @@ class CommandedCall(Shape):
     """What became of a pause or resume of one call."""
 
     call_id: str
+    state: Literal["live", "ended"] = Field(description="Of the call when the command was given.")
     command: str
     outcome: Literal["acknowledged", "requested", "too_late", "superseded"]
     causes: tuple[str, ...] = Field(description="Why nothing is kept, by the agent's last word.")
@@ -133,6 +134,7 @@ class CommandedCall(Shape):
         gap_started_at_ms = answer.gap_started_at_ms
         return cls(
             call_id=answer.call,
+            state="live" if answer.state == "live" else "ended",
             command=answer.command,
             outcome=answer.outcome,
             causes=answer.causes,

@@ -107,7 +107,7 @@ def told(answer: Json) -> Iterator[str]:
     yield _SAID[answer["outcome"]]
     for call in answer["calls"]:
         line = f"  {call['call_id']}: {call['outcome'].replace('_', ' ')}"
-        if call["paused"] is not None:
+        if call["paused"] is not None and call.get("state", "live") == "live":
             line += f", silent ({', '.join(call['causes'])})" if call["paused"] else ", recording"
         if call["gap_started_at"]:
             line += f" from {call['gap_started_at']}"
