@@ -49,6 +49,7 @@ def _refused(folder: str) -> list[str]:
     [
         ("functions/finalize_recording", "handler"),
         ("functions/cut_paused_spans", "handler"),
+        ("functions/ingest_agent_events", "handler"),
         ("functions/reconcile_recordings", "handler"),
         ("frontend_api", "app"),
     ],

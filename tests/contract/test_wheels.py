@@ -23,6 +23,7 @@ FOLDERS = [
     LAYER,
     "functions/cut_paused_spans",
     "functions/finalize_recording",
+    "functions/ingest_agent_events",
     "functions/reconcile_recordings",
     "frontend_api",
 ]
