@@ -1,9 +1,9 @@
 """What the control channel must remember over a kill -9: one SQLite file in the state directory, mode 0600.
 
 Commits go to the write-ahead log without a forced write (``synchronous = NORMAL``): they outlive the process at once
-and a power cut by a moment, and a command does not wait for the disk. A file that is damaged is put aside. When the
-disk refuses a write, whoever asked is told by Unavailable and goes on from memory: pausing a call never waits for a
-disk that is full.
+and a power cut by a moment, and a command does not wait for the disk. A file that is damaged is put aside; one that the
+disk refuses to open is left as it is, and this run remembers in memory alone. When the disk refuses a write, whoever
+asked is told by Unavailable and goes on from memory: pausing a call never waits for a disk that is full.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from dualtone.domain.errors import Unavailable
 from sbc_agent.runtime.durable import PRIVATE_FILE
@@ -21,6 +21,7 @@ from sbc_agent.runtime.durable import PRIVATE_FILE
 STATE_FILE: Final = "control.db"
 DAMAGED_SUFFIX: Final = ".damaged"
 _BUSY_S: Final = 1.0
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
@@ -52,20 +53,33 @@ class AgentState:
 
     Args:
         path: Its name; made if it is not there.
+
+    Attributes:
+        was_damaged: Whether an older file was put aside.
+        in_memory: Whether the disk refused, so that nothing outlives this run.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self.was_damaged = False
+        self.was_damaged = self.in_memory = False
         try:
-            self._connection = _open(path)
-        except sqlite3.DatabaseError:
-            self.was_damaged = True
-            for suffix in ("", "-wal", "-shm"):
-                side = path.with_name(path.name + suffix)
-                if side.exists():
-                    side.rename(path.with_name(path.name + suffix + DAMAGED_SUFFIX))
-            self._connection = _open(path)
+            self._connection = self._opened(path)
+        except (sqlite3.Error, OSError):
+            self.in_memory = True
+            self._connection = _connected(":memory:")
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        try:
+            return _open(path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in _DAMAGED:
+                raise
+        self.was_damaged = True
+        for suffix in ("", "-wal", "-shm"):
+            side = path.with_name(path.name + suffix)
+            if side.exists():
+                side.rename(path.with_name(path.name + suffix + DAMAGED_SUFFIX))
+        return _open(path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -120,6 +134,10 @@ class AgentState:
 
 def _open(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+    return _connected(path)
+
+
+def _connected(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

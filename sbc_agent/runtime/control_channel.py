@@ -97,6 +97,8 @@ class ControlChannel:
         self._state = AgentState(config.agent.state_dir / STATE_FILE)
         if self._state.was_damaged:
             log.error("state_damaged")
+        if self._state.in_memory:
+            log.error("state_not_kept")
         self._events = EventSender(
             outbox=Outbox(self._state, log),
             state=self._state,

@@ -10,6 +10,7 @@ and appears only as a salted hash, the same over restarts of one agent and diffe
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -204,10 +205,15 @@ def capture_libraries(log: Log) -> None:
 
 
 def salt(state_dir: Path) -> bytes:
-    """Reads the agent's salt, and draws it at the first call; 0600 like the key beside it."""
+    """Reads the agent's salt, and draws it at the first call; 0600 like the key beside it.
+
+    Where the disk is full it is good for this run alone: a call's lines are told apart, but not over a restart.
+    """
     path = state_dir / "log.salt"
+    drawn = secrets.token_bytes(_SALT_BYTES)
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        write_private(path, secrets.token_bytes(_SALT_BYTES))
-        return path.read_bytes()
+        with contextlib.suppress(OSError):
+            write_private(path, drawn)
+        return drawn

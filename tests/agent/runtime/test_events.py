@@ -258,6 +258,25 @@ def test_the_thread_sends_a_moment_later_and_what_is_left_at_the_end(
     assert told(received(queue)) == [call_event(1), ack()]
 
 
+def test_a_state_file_that_the_disk_refuses_is_left_as_it_is(tmp_path: Path) -> None:
+    """On a full disk, for example: this run remembers in memory, and the next finds what there was."""
+    before = states.opened(tmp_path)
+    assert before.next_number("lan", 5) == 5
+    before.close()
+    path = tmp_path / "control.db"
+    path.rename(tmp_path / "elsewhere")
+    path.mkdir()
+    state = states.opened(tmp_path)
+    assert (state.in_memory, state.was_damaged) == (True, False)
+    assert state.next_number("lan", 7) == 7
+    state.close()
+    path.rmdir()
+    (tmp_path / "elsewhere").rename(path)
+    after = states.opened(tmp_path)
+    assert (after.in_memory, after.was_damaged) == (False, False)
+    assert after.next_number("lan", 5) == 6
+
+
 def test_a_damaged_state_file_is_put_aside(tmp_path: Path) -> None:
     """The agent starts with an empty one, and says so."""
     path = tmp_path / "control.db"

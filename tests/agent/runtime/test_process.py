@@ -308,3 +308,36 @@ def test_a_full_spool_refuses_new_calls_and_says_so(site: Site, capsys: pytest.C
         assert site.call(ready, 10).packets == [10, 10]
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(("full", "alarm"), [("spool", "spool_full"), ("state", "state_not_kept")])
+def test_a_disk_without_a_byte_left(site: Site, full: str, alarm: str) -> None:
+    """The agent starts on a full disk, takes a call into memory, and writes and sends it when there is room."""
+    directory, public = site.config.parent / full, AgentKey.load(site.state, AGENT).public_der()
+    directory.mkdir(exist_ok=True)
+    kept = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        directory.chmod(0o700)
+        for name, data in kept.items():
+            (directory / name).write_bytes(data)
+            (directory / name).chmod(0o600)
+        filler = directory / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(1_024))
+        text = site.config.read_text()
+        site.config.write_text(text.replace("[sip]", 'when_full = "record_in_memory"\n[sip]', 1))
+        with site.running() as (process, ready, log):
+            result = site.call(ready, 60)
+            assert result.packets == [60, 60]
+            filler.unlink()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+    (key,) = [key for key in site.objects() if key.endswith("manifest.json")]
+    manifest = verified_manifest(site.body(key), public)
+    assert sum(entry.received for entry in manifest.statistics) == 120
+    assert alarm in {json.loads(line)["event"] for line in log}
