@@ -7,12 +7,26 @@ import gzip
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from dualtone.domain import canonical
+from dualtone.domain import agent_events, call_command, call_match, canonical
+from dualtone.domain.agent_events import (
+    AckEvent,
+    CallEvent,
+    ClockOffset,
+    CutEvent,
+    HealthEvent,
+    LeaseEvent,
+    Report,
+    SilentFrom,
+    SpoolState,
+)
+from dualtone.domain.call_command import Command
 from dualtone.domain.errors import MalformedInput
+from dualtone.domain.ids import CallId, TenantId
+from dualtone.domain.signing import Envelope
 from sbc_agent.protocol import (
     address,
     answer,
@@ -34,9 +48,11 @@ from sbc_agent.protocol.recording_session import RecordingSession
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.stream import StreamFramer
 from sbc_agent.protocol.uas import ServerSettings
+from tests.call_samples import session
 from tests.fuzz import mutators
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
+_ULID: Final = "01JD0000000000000000000000"
 _UDP: Final = Flow("udp", ("198.51.100.7", 5060), ("192.0.2.1", 5060))
 
 
@@ -174,6 +190,45 @@ def _snapshots(messages: Sequence[bytes]) -> list[bytes]:
     return found
 
 
+def _reports() -> list[bytes]:
+    """What agents report, an event of each kind."""
+    ack = AckEvent(
+        _ULID, _ULID, 7, "cloud", "pause", "payment", "acknowledged", 1, 2, 3, [SilentFrom(0, 4, 5)], ["payment"],
+        "person:p", 6,
+    )  # fmt: skip
+    events: list[agent_events.Event] = [
+        CallEvent(_ULID, 1, "live", 1, None, ["a" * 32], "c2VhbGVk", []),
+        ack,
+        CutEvent(_ULID, _ULID, 1, 2, ["part-00-000001.dtp"]),
+        LeaseEvent(_ULID, "payment", "silent", 9),
+        HealthEvent([_ULID], SpoolState(1, 2, 3), {"disk": 1}, "0.1.0", 0),
+    ]
+    kinds = [[event] for event in events]
+    return [
+        canonical.encode(asdict(Report("acme", f"agt_{_ULID}", 1, 2, ClockOffset(-3, 4), kind)))
+        for kind in (*kinds, events)
+    ]
+
+
+def _commands() -> list[bytes]:
+    """A pause of a call, and a resume by match."""
+    pause = Command(
+        _ULID, "acme", f"agt_{_ULID}", 1, 2, "pause", _ULID, None, 3, "payment", 4, 5, 900, "silent", "person:p"
+    )
+    resume = replace(pause, action="resume", call=None, match="a" * 32, effective_at_ms=None, until_ms=None)
+    return [canonical.encode(asdict(command)) for command in (pause, resume)]
+
+
+def _tokens(data: bytes) -> None:
+    """Whatever the signalling said of a call, it has tokens and its parties can be sealed."""
+    facts = canonical.decode(data)
+    if not isinstance(facts, dict):
+        raise MalformedInput("no facts")
+    assert len(call_match.of_session(bytes(32), facts)) <= call_match.MOST_TOKENS
+    sealed = call_match.seal(bytes(32), TenantId("acme"), CallId(_ULID), facts, bytes(12))
+    call_match.unseal(bytes(32), TenantId("acme"), CallId(_ULID), sealed)
+
+
 def targets() -> dict[str, Target]:
     """All targets by name."""
     corpus = _corpus()
@@ -187,5 +242,10 @@ def targets() -> dict[str, Target]:
         "sdp": Target(corpus["descriptions"], _description),
         "metadata": Target(corpus["documents"], _document, mutators.XML),
         "server": Target(corpus["messages"], _server),
+        "report": Target(
+            _reports(), lambda data: agent_events.read(Envelope("agent-events", data, b"", "")), still_read=0.05
+        ),
+        "command": Target(_commands(), call_command.read, still_read=0.05),
+        "tokens": Target([canonical.encode(session())], _tokens, still_read=0.05),
         "snapshot": Target(_snapshots(corpus["messages"]), _restored, still_read=0.05),
     }

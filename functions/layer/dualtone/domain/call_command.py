@@ -105,7 +105,11 @@ def verified(envelope: Envelope, public_key_der: bytes) -> Command:
         IntegrityError: If the signature is not the cloud's.
         MalformedInput: If it is not of the format.
     """
-    payload = envelope.verified(public_key_der, KIND)
+    return read(envelope.verified(public_key_der, KIND))
+
+
+def read(payload: bytes) -> Command:
+    """Reads the payload of a command whose signature was verified; raises MalformedInput."""
     canonical.decode(payload)  # repeated keys and floating point are refused before the form is looked at
     try:
         command = _COMMAND.validate_json(payload)
