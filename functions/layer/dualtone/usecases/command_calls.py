@@ -196,7 +196,10 @@ class CommandCalls:
         agent = self._agents.agent(tenant, agent_id)
         if agent.state is AgentState.ACTIVE and agent.command_queue_url is not None:
             command = order.for_call(tenant, agent_id, call, number, self._now_ms())
-            self._queues.send(agent.command_queue_url, command.sealed_by(self._signer))
+            try:
+                self._queues.send(agent.command_queue_url, command.sealed_by(self._signer))
+            except PolicyViolation as error:  # a fault of the deployment, and no answer to whoever asked
+                raise Unavailable("an agent's queue refuses its commands") from error
 
     def _send_to_all(self, tenant: TenantId, token: str, order: Order, number: int) -> None:
         for agent in self._agents.agents(tenant):
