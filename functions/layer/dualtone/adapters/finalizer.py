@@ -7,8 +7,9 @@ from functools import cache
 from dualtone.adapters import clock, opus_encoder, wiring
 from dualtone.adapters.observability import Alarms
 from dualtone.usecases.declare_call import DeclareCall
-from dualtone.usecases.finalize_recording import Chance, FinalizeRecording, KeyArns
+from dualtone.usecases.finalize_recording import FinalizeRecording
 from dualtone.usecases.open_call import OpenCall
+from dualtone.usecases.prepare_commit import Chance, CustodianKeys, PrepareCommit
 from dualtone.usecases.render_audio import RenderAudio
 
 
@@ -16,6 +17,7 @@ from dualtone.usecases.render_audio import RenderAudio
 def finalizer() -> FinalizeRecording:
     """The finaliser, made on first use."""
     settings = wiring.settings()
+    chance = Chance(clock.now_ms, clock.random_bytes)
     open_call = OpenCall(wiring.ingest_store(), wiring.kms())
     return FinalizeRecording(
         uploads=wiring.ingest_store(),
@@ -24,15 +26,21 @@ def finalizer() -> FinalizeRecording:
         open_call=open_call,
         declare_call=DeclareCall(wiring.ingest_store(), open_call),
         render=RenderAudio(opus_encoder.started),
-        custody=wiring.vault_access().custody,
-        signer=wiring.signer(),
-        certifier=wiring.certifier(),
         ledgers=wiring.call_ledger(),
-        metadata=wiring.metadata_store(),
+        prepare=PrepareCommit(
+            objects=wiring.commit_recording(),
+            custody=wiring.vault_access().custody,
+            signer=wiring.signer(),
+            certifier=wiring.certifier(),
+            metadata=wiring.metadata_store(),
+            tokens=wiring.tokens(),
+            keys=CustodianKeys(settings.custodian_a_key, settings.custodian_b_key),
+            chance=chance,
+        ),
         tokens=wiring.tokens(),
         index=wiring.recording_index(),
         commit=wiring.commit_recording(),
         alarms=Alarms(),
-        keys=KeyArns(settings.ingest_key, settings.custodian_a_key, settings.custodian_b_key),
-        chance=Chance(clock.now_ms, clock.random_bytes),
+        ingest_key=settings.ingest_key,
+        chance=chance,
     )

@@ -5,7 +5,7 @@
 2. Whether it was done before: then only what a crash left undone is done. What brings more than the latest generation
    of the call holds, such as a manifest that comes after all, makes the next.
 3. Open: verify and unseal (``open_call``). Render: timeline, channels, Opus (``render_audio``).
-4. Seal: a fresh root, one leaf key a second, a signed manifest (``seal_recording``); the keys between two custodians.
+4. Seal: keys for every second, between two custodians; a signed manifest; certificates of pauses (``prepare_commit``).
 5. Commit (``commit_recording``).
 
 What is paused by the agent's manifest or by the cloud's ledger is silent. The commit holds only for the ledger that was
@@ -18,47 +18,31 @@ deleted and the agent gets no receipt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from dualtone.domain import call_files, gap_certificate, pause, pause_ledger, signing, vault_manifest
-from dualtone.domain.audit_event import AuditEvent, Outcome, Work
+from dualtone.domain import call_files, pause, pause_ledger, vault_manifest
 from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
 from dualtone.domain.commit_attempt import Attempt, Generation, Upload
 from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
-from dualtone.domain.kek import NONCE_BYTES, KeyScope
-from dualtone.domain.keytree import KEY_BYTES
 from dualtone.domain.pause_ledger import Ledger
-from dualtone.domain.period import DAY_MS, month_of
-from dualtone.domain.recording_entry import RecordingEntry
-from dualtone.domain.signing import Signer
 from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
-from dualtone.usecases import describe_recording, seal_recording, wrap_keys
-from dualtone.usecases.commit_recording import Commit, CommitRecording, Index
-from dualtone.usecases.declare_call import INTERRUPTED, DeclareCall, StoredUploads
+from dualtone.usecases.commit_recording import CommitRecording, Index
+from dualtone.usecases.declare_call import DeclareCall, StoredUploads
 from dualtone.usecases.open_call import OpenCall, OpenedCall
 from dualtone.usecases.plan_silence import PAUSED_AUDIO_REMOVED
-from dualtone.usecases.render_audio import RenderAudio, Rendering
-from dualtone.usecases.seal_recording import SealedRecording
-from dualtone.usecases.wrap_keys import Custody
-
-STATE_RECORDED: Final = "recorded"
-STATE_DAMAGED: Final = "damaged"
-
-CLOCK_AHEAD_MS: Final = DAY_MS
-"""By how much an agent's clock may be ahead: no lock can be lifted, so no wrong clock may set one for decades."""
+from dualtone.usecases.prepare_commit import Chance, MintTokens, PrepareCommit
+from dualtone.usecases.render_audio import RenderAudio
 
 FIRST_GENERATION: Final = 1
 FIRST_OPENING: Final = call_files.opening_name(0)
 """Its arrival is the first that the cloud hears of a call for certain."""
 
 _MOST_RENDERINGS: Final = 4
-_KEEPS_UPLOAD: Final = frozenset({"damaged", "codec_raw", INTERRUPTED})
 
 
 class Finalized(StrEnum):
@@ -81,23 +65,6 @@ class Directory(Protocol):
 
     def agent(self, tenant: TenantId, agent: AgentId) -> Agent:
         """Reads an agent of a tenant; raises NotFound."""
-
-
-class SealMetadata(Protocol):
-    """Seals what names people."""
-
-    def seal(self, tenant: TenantId, recording: RecordingId, month: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the attributes of the metadata item."""
-
-
-class MintTokens(Protocol):
-    """Makes the tokens under which numbers and Call-IDs are found."""
-
-    def number(self, tenant: TenantId, month: str, number: str) -> str:
-        """Token of a normalised number in a month."""
-
-    def sip_call_id(self, tenant: TenantId, sip_call_id: str) -> str:
-        """Token of a SIP Call-ID."""
 
 
 class CallStates(Index, Protocol):
@@ -124,34 +91,6 @@ class Alarms(Protocol):
         """A recording is kept as far as it verifies, and its upload is kept as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyArns:
-    """Keys that the deployment names.
-
-    Attributes:
-        ingest: The RSA key to which agents wrap call keys, unless the tenant has its own.
-        custodian_a: Custodian A's vault key.
-        custodian_b: Custodian B's vault key.
-    """
-
-    ingest: str
-    custodian_a: str
-    custodian_b: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chance:
-    """What only the outside world has.
-
-    Attributes:
-        now_ms: Unix time.
-        random_bytes: So many random bytes.
-    """
-
-    now_ms: Callable[[], int]
-    random_bytes: Callable[[int], bytes]
-
-
 class FinalizeRecording:
     """Finalises calls."""
 
@@ -164,16 +103,13 @@ class FinalizeRecording:
         open_call: OpenCall,
         declare_call: DeclareCall,
         render: RenderAudio,
-        custody: Callable[[TenantId], Custody],
-        signer: Signer,
-        certifier: Signer,
         ledgers: Ledgers,
-        metadata: SealMetadata,
+        prepare: PrepareCommit,
         tokens: MintTokens,
         index: CallStates,
         commit: CommitRecording,
         alarms: Alarms,
-        keys: KeyArns,
+        ingest_key: str,
         chance: Chance,
     ) -> None:
         """Takes the parts of the work.
@@ -186,16 +122,13 @@ class FinalizeRecording:
         self._open_call = open_call
         self._declare_call = declare_call
         self._render = render
-        self._custody = custody
-        self._signer = signer
-        self._certifier = certifier
         self._ledgers = ledgers
-        self._metadata = metadata
+        self._prepare = prepare
         self._tokens = tokens
         self._index = index
         self._commit = commit
         self._alarms = alarms
-        self._keys = keys
+        self._ingest_key = ingest_key
         self._chance = chance
 
     def __call__(self, key: str) -> Finalized:
@@ -285,7 +218,7 @@ class FinalizeRecording:
         return Finalized.REPEATED
 
     def _ingest_keys(self, profile: TenantProfile) -> set[str]:
-        return {self._keys.ingest, profile.ingest_key_arn or self._keys.ingest}
+        return {self._ingest_key, profile.ingest_key_arn or self._ingest_key}
 
     def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None) -> Finalized:
         for _rendering in range(_MOST_RENDERINGS):
@@ -325,7 +258,7 @@ class FinalizeRecording:
             self._alarms.recording_damaged(call.place, attempt.recording, call.damage)
         if PAUSED_AUDIO_REMOVED in rendering.flags:
             self._alarms.paused_audio_arrived(call.place, attempt.recording)
-        if self._commit.commit(self._prepared(call, attempt, profile, rendering, sip_tokens, ledger.version)):
+        if self._commit.commit(self._prepare(call, attempt, profile, rendering, sip_tokens, ledger.version)):
             return Finalized.RECORDED
         claimed = self._index.generation(upload.tenant, upload.call, upload.generation)
         if claimed is not None:
@@ -355,130 +288,6 @@ class FinalizeRecording:
             upload=upload,
             manifest_sha256=call.manifest_sha256,
             interrupted=call.interrupted,
-        )
-
-    def _prepared(
-        self,
-        call: OpenedCall,
-        attempt: Attempt,
-        profile: TenantProfile,
-        rendering: Rendering,
-        sip_tokens: Sequence[str],
-        ledger_version: int,
-    ) -> Commit:
-        """Seals and stores the object (step 4), and gathers what the transaction writes."""
-        tenant, session = profile.tenant, call.session
-        now_ms = self._chance.now_ms()
-        started_at_ms = rendering.started_at_us // 1000
-        month = month_of(started_at_ms)
-        sealed = seal_recording.seal(
-            rendering.header_pages,
-            rendering.pages,
-            tenant=tenant,
-            recording=attempt.recording,
-            generation=attempt.upload.generation,
-            attempt=attempt.attempt,
-            call=attempt.upload.call,
-            started_at_ms=started_at_ms,
-            created_at_ms=now_ms,
-            agent_manifest_sha256=call.manifest_sha256,
-            root=self._chance.random_bytes(KEY_BYTES),
-        )
-        version_id = self._commit.store(attempt, sealed.data, sealed.sha256)
-        entry = self._entry(call, attempt, profile, rendering, sealed, version_id, now_ms)
-        return Commit(
-            attempt=replace(
-                attempt,
-                releases=not _KEEPS_UPLOAD & set(entry.flags),
-                lacking=tuple(sorted(call.lacking)),
-                vault_version_id=version_id,
-                # A call that waited longer than it is retained is locked all the same: a lock lies in the future.
-                lock_until_ms=max(entry.retention_until_ms, now_ms + DAY_MS),
-            ),
-            entry=entry,
-            metadata=self._metadata.seal(tenant, attempt.recording, month, describe_recording.metadata(session)),
-            keys=wrap_keys.wrap(
-                self._custody(tenant),
-                nodes=sealed.nodes,
-                scope=KeyScope(tenant, attempt.recording),
-                key_a=self._keys.custodian_a,
-                key_b=self._keys.custodian_b,
-                nonce=self._chance.random_bytes(NONCE_BYTES),
-                created_at_ms=now_ms,
-            ),
-            number_tokens=[
-                self._tokens.number(tenant, month, number) for number in describe_recording.numbers(session)
-            ],
-            sip_tokens=sip_tokens,
-            ledger_version=ledger_version,
-            call_state=STATE_DAMAGED if call.damage else STATE_RECORDED,
-            event=AuditEvent(
-                tenant=tenant,
-                who=f"agent:{attempt.upload.agent}",
-                what=Work.FINALIZE_RECORDING,
-                when_ms=now_ms,
-                outcome=Outcome.GRANTED,
-                origin="cloud",
-                which=attempt.recording,
-                request_id=attempt.attempt,
-                details={"call": attempt.upload.call, "segments": sealed.segment_count, "damage": len(call.damage)},
-            ),
-        )
-
-    def _entry(
-        self,
-        call: OpenedCall,
-        attempt: Attempt,
-        profile: TenantProfile,
-        rendering: Rendering,
-        sealed: SealedRecording,
-        version_id: str,
-        now_ms: int,
-    ) -> RecordingEntry:
-        manifest, session = call.manifest, call.session
-        pauses, certificates = pause.joined(rendering.pauses)
-        damage = {"damaged"} if call.damage else set()
-        ended_at_ms = manifest.ended_at_us // 1000
-        return RecordingEntry(
-            tenant=profile.tenant,
-            recording_id=attempt.recording,
-            call_id=attempt.upload.call,
-            agent_id=attempt.upload.agent,
-            generation=attempt.upload.generation,
-            attempt=attempt.attempt,
-            state=STATE_RECORDED,
-            started_at_ms=rendering.started_at_us // 1000,
-            answered_at_ms=manifest.answered_at_us // 1000,
-            ended_at_ms=ended_at_ms,
-            duration_ms=rendering.duration_ms,
-            direction=describe_recording.direction(session, profile.lines),
-            media_type=sealed.manifest.media_type,
-            vault_key=sealed.vault_key,
-            vault_version_id=version_id,
-            vault_sha256=sealed.sha256,
-            vault_size_bytes=len(sealed.data),
-            segment_count=sealed.segment_count,
-            segment_ms=sealed.manifest.segment_ms,
-            manifest=sealed.manifest_payload,
-            manifest_signature=self._signer.sign(signing.message(vault_manifest.KIND, sealed.manifest_payload)),
-            signing_key_arn=self._signer.key_id,
-            channels=describe_recording.channel_list(manifest, session, rendering),
-            gaps=describe_recording.gaps(rendering, certificates),
-            quality=describe_recording.quality(manifest, rendering),
-            flags=describe_recording.flags(manifest.flags, session.flags, rendering.flags, damage),
-            retention_until_ms=min(ended_at_ms, now_ms + CLOCK_AHEAD_MS) + profile.retention_days * DAY_MS,
-            certificates=tuple(
-                gap_certificate.of_pause(
-                    one,
-                    tenant=profile.tenant,
-                    recording=attempt.recording,
-                    call=attempt.upload.call,
-                    generation=attempt.upload.generation,
-                    agent_manifest_sha256=call.manifest_sha256,
-                    signed_at_ms=now_ms,
-                ).sealed_by(self._certifier)
-                for one in pauses
-            ),
         )
 
 
