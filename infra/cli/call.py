@@ -152,7 +152,8 @@ def _changes(known: Mapping[str, Json], calls: Mapping[str, Json]) -> Iterator[t
 
 
 def _line(call: Json, what: str) -> str:
-    parties = " - ".join(party["number"] or party["aor"] for party in call["parties"] or ())
+    # An agent's LAN endpoint tells nobody who talks.
+    parties = " - ".join(party["number"] or party["aor"] for party in call.get("parties") or ())
     causes = f" ({', '.join(call['causes'])})" if what == "paused" else ""
     return f"{call['call_id']}  {what}{causes}  since {call['started_at']}  {parties}".rstrip()
 

@@ -140,6 +140,24 @@ def test_watch_tells_of_what_changes(
     assert names["extension"] in next(line for line in lines if line.startswith(live.call))
 
 
+def test_watch_takes_calls_without_parties() -> None:
+    """Administrators see none, and an agent's LAN endpoint tells of none."""
+
+    class Lan(ApiClient):
+        def get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+            call = {"call_id": "c", "started_at": "t", "paused": True, "causes": ["manual"]}
+            return {"calls": [call, {**call, "call_id": "d", "parties": None}]}
+
+    lines: list[str] = []
+    call.watch(Lan("https://127.0.0.1:1"), json_lines=False, wait=lambda: False, write=lines.append)
+    assert lines == [
+        "c  live  since t",
+        "c  paused (manual)  since t",
+        "d  live  since t",
+        "d  paused (manual)  since t",
+    ]
+
+
 def test_watch_writes_json_lines(cloud: LocalCloud, live: CallEvent, officer: str) -> None:
     """One object a change."""
     lines: list[str] = []
