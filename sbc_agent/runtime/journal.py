@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ from dualtone.domain.ids import CallId
 from sbc_agent.protocol import snapshot
 from sbc_agent.protocol.snapshot import SessionSnapshot
 from sbc_agent.runtime.durable import PRIVATE_FILE, make_private_directory
+from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
 
 DIRECTORY_NAME: Final = "journal"
@@ -84,25 +87,28 @@ class Legacy:
 
 
 class Journal:
-    """Keeps the journal of this run.
+    """Keeps the journal of this run. Where the disk refuses, calls are recorded all the same, and it is told once.
 
     Args:
         directory: Where its files lie.
         boot_id: Which boot of this machine it is.
         clock_offset_us: The agent's clock, Unix time minus CLOCK_MONOTONIC.
+        log: Where a disk that refuses is told.
     """
 
-    def __init__(self, directory: Path, *, boot_id: str, clock_offset_us: int) -> None:
+    def __init__(self, directory: Path, *, boot_id: str, clock_offset_us: int, log: Log) -> None:
         self._directory = directory
+        self._log = log
+        self._fails = False
         self._facts: dict[str, object] = {"format": FORMAT, "boot": boot_id, "clock_offset_us": clock_offset_us}
         self._written: dict[CallId, bytes] = {}
         self._resting: deque[tuple[float, CallId]] = deque()
 
-    def keep(self, live: LiveCall) -> None:
-        """Writes a call as it stands; does nothing if that is written already.
+    def keep(self, live: LiveCall) -> bool:
+        """Writes a call as it stands, unless that is written already.
 
-        Raises:
-            OSError: If it cannot be written; what was written before stands.
+        Returns:
+            Whether a later run finds it so; else it finds it as it was before, or not at all.
         """
         data = canonical.encode(
             self._facts
@@ -113,22 +119,34 @@ class Journal:
             }
         )
         if self._written.get(live.call) != data:
-            self._write(live.call + _LIVE, data)
-            self._written[live.call] = data
+            with self._telling():
+                self._write(live.call + _LIVE, data)
+                self._written[live.call] = data
+        return self._written.get(live.call) == data
 
     def end(self, call: CallId, resting: RestingPorts) -> None:
-        """A call is over; its ports rest.
-
-        Raises:
-            OSError: If the directory cannot be written.
-        """
+        """A call is over; its ports rest."""
         self._written.pop(call, None)
         ports = {"ended_at_us": round(resting.ended_at * 1_000_000), "ports": list(resting.ports)}
-        self._write(call + _RESTING, canonical.encode(self._facts | ports))
-        self._resting.append((resting.ended_at + QUARANTINE_SECONDS, call))
-        self._remove(call + _LIVE)
-        while self._resting[0][0] < resting.ended_at:
-            self._remove(self._resting.popleft()[1] + _RESTING)
+        with self._telling():
+            self._write(call + _RESTING, canonical.encode(self._facts | ports))
+            self._resting.append((resting.ended_at + QUARANTINE_SECONDS, call))
+        with self._telling():
+            self._remove(call + _LIVE)
+            while self._resting and self._resting[0][0] < resting.ended_at:
+                self._remove(self._resting.popleft()[1] + _RESTING)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tells the first refusal of the disk, and the next after it took something again."""
+        try:
+            yield
+        except OSError as error:
+            if not self._fails:
+                self._log.failure("journal_failed", error)
+            self._fails = True
+        else:
+            self._fails = False
 
     def _write(self, name: str, data: bytes) -> None:
         temporary = self._directory / f".{name}{_NEW}"

@@ -49,11 +49,16 @@ class PortPool:
         self._held.update(taken)
         return taken
 
-    def hold(self, ports: Iterable[int]) -> None:
-        """Takes ports out that an earlier run of the agent has handed out; those that are not free stay as they are."""
-        wanted = set(ports) & set(self._free)
-        self._free = collections.deque(port for port in self._free if port not in wanted)
-        self._held |= wanted
+    def hold(self, ports: Iterable[int]) -> tuple[int, ...]:
+        """Takes ports out that an earlier run of the agent has handed out.
+
+        Returns:
+            Those of them that were free; the others stay as they are.
+        """
+        taken = tuple(sorted(set(ports) & set(self._free)))
+        self._free = collections.deque(port for port in self._free if port not in taken)
+        self._held.update(taken)
+        return taken
 
     def put_back(self, ports: Iterable[int]) -> None:
         """Takes back ports that nobody was told of: they need no rest."""

@@ -135,7 +135,7 @@ class Agent:
         await self._media_ready()
         died = asyncio.create_task(self._media.closed())
         self._room.look()
-        kept = Journal(self._journal_dir, boot_id=boot_id, clock_offset_us=clock.offset_us)
+        kept = Journal(self._journal_dir, boot_id=boot_id, clock_offset_us=clock.offset_us, log=self._log)
         addresses = await self._listen(legacy, kept)
         ready = asyncio.create_task(self._open_cloud(clock, addresses))
         stopped = asyncio.create_task(self._stopping.wait())

@@ -69,7 +69,6 @@ class Recorder:
         self._media = media
         self._log = log
         self._journal = journal
-        self._journal_fails = False
         self._has_room = has_room
         self._randomness = randomness
         self._pool = PortPool(media.ports)
@@ -145,7 +144,7 @@ class Recorder:
             if call is None or call.call is None:
                 continue
             if taken is None:
-                self._forget(call, now)
+                self._forget(call, call.ports, now)
             else:
                 self._keep(call, LiveCall(call.call, call.began_at_us, taken, call.matches))
 
@@ -156,22 +155,26 @@ class Recorder:
             legacy: What the journal says.
             now: The time, in seconds of CLOCK_MONOTONIC.
         """
-        live_ports = {port for live in legacy.live for port in live.ports}
-        for rest in legacy.resting:
-            ports = set(rest.ports) - live_ports  # the run before may have died while it ended a call
-            self._pool.hold(ports)
-            self._pool.rest(ports, rest.ended_at)
-            self._let_go(ports)
         open_ports = set(self._media.ports)
         for live in legacy.live:
             try:
                 updated = self._server.restore(live.session, now)
             except MalformedInput as error:
                 self._log.failure("adoption_failed", error, call=live.call)
+                self._forget(RecordedCall("", kept=live), (), now)
+                self._rest_unused(live.ports, now)
                 continue
             self._adopt(live, updated, has_ports=open_ports.issuperset(live.ports), now=now)
             open_ports.difference_update(live.ports)
+        for resting in legacy.resting:
+            self._rest_unused(resting.ports, resting.ended_at)
         self._media.recover()
+
+    def _rest_unused(self, ports: Collection[int], since: float) -> None:
+        """Ports of an earlier run rest, unless a call that goes on has them."""
+        taken = self._pool.hold(ports)
+        self._pool.rest(taken, since)
+        self._let_go(taken)
 
     def _adopt(self, live: LiveCall, updated: SessionUpdated, *, has_ports: bool, now: float) -> None:
         call = self._calls[updated.session] = RecordedCall(
@@ -207,38 +210,23 @@ class Recorder:
         at_us = clock.now_us()
         self._log.error("adoption_failed", call=call.call)
         self._identify(call, "ended", at_us)
-        before, call.kept = call.kept, None
+        before = call.kept
         begun = self._begin(call, at_us)
         if before is not None:
             self._keep(call, dataclasses.replace(before, call=begun, began_at_us=at_us))
-            self._leave(before.call, RestingPorts((at_us - clock.offset_us) / 1_000_000, ()))
+            self._forget(RecordedCall("", kept=before), (), (at_us - clock.offset_us) / 1_000_000)
         if self._listener is not None:
             self._listener.on_adopted(begun, call.inherited, at_us)
         self._media.session(begun, call.facts)
 
     def _keep(self, call: RecordedCall, live: LiveCall) -> None:
-        if self._journal is None:
-            return
-        try:
-            self._journal.keep(live)
-        except OSError as error:  # the call is recorded on; a restart would not find it, or find it as it was before
-            if not self._journal_fails:
-                self._log.failure("journal_failed", error)
-            self._journal_fails = True
-        else:
-            self._journal_fails, call.kept = False, live
+        if self._journal is not None and self._journal.keep(live):
+            call.kept = live
 
-    def _forget(self, call: RecordedCall, now: float) -> None:
-        if call.kept is not None:
-            self._leave(call.kept.call, RestingPorts(now, tuple(call.ports)))
-            call.kept = None
-
-    def _leave(self, call: CallId, resting: RestingPorts) -> None:
-        try:
-            if self._journal is not None:
-                self._journal.end(call, resting)
-        except OSError as error:
-            self._log.failure("journal_failed", error)
+    def _forget(self, call: RecordedCall, ports: Collection[int], now: float) -> None:
+        if self._journal is not None and call.kept is not None:
+            self._journal.end(call.kept.call, RestingPorts(now, tuple(ports)))
+        call.kept = None
 
     # -- the SIP core's events --------------------------------------------------------------------------------------
 
@@ -309,7 +297,7 @@ class Recorder:
             # Refused or cancelled before it was answered: nobody was told of its ports.
             self._pool.put_back(call.ports)
             return
-        self._forget(call, now)
+        self._forget(call, call.ports, now)
         self._pool.rest(call.ports, now)
         if call.is_abandoned:
             self._let_go(call.ports)

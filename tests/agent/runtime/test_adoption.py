@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from sbc_agent.protocol import sdp
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.runtime import journal
 from sbc_agent.runtime.journal import Journal, Legacy
+from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
 from tests.agent.protocol.builders import METADATA, TWO_STREAMS, Src, only, status
 from tests.agent.runtime.test_recorder import HELD, Agent
@@ -47,7 +49,9 @@ def directory(tmp_path: Path) -> Path:
 def run(directory: Path, *, ports: int = 20, now: float = 1000.0) -> tuple[Agent, Legacy]:
     """One run of the agent: what an earlier one left is taken up."""
     legacy = journal.inherit(directory, boot_id=BOOT, now=now)
-    agent = Agent(ports, Journal(directory, boot_id=BOOT, clock_offset_us=OFFSET_US))
+    lines = io.StringIO()
+    log = Log(stream=lines, salt=b"salt")
+    agent = Agent(ports, Journal(directory, boot_id=BOOT, clock_offset_us=OFFSET_US, log=log), lines)
     agent.now = now
     agent.recorder.inherit(legacy, now)
     return agent, legacy
@@ -187,6 +191,20 @@ def test_a_call_that_the_media_process_cannot_adopt_begins_anew(directory: Path)
     assert told[1] == "bye"
 
 
+def test_a_dialog_that_is_there_twice(directory: Path) -> None:
+    """Killed while a call began anew: the dialog is adopted once, and the other entry is gone for good."""
+    first, src = run(directory, ports=4)[0], Src()
+    first.call(src)
+    (path,) = directory.glob("*.live")
+    path.with_name("7ZZZZZZZZZZZZZZZZZZZZZZZZZ.live").write_bytes(path.read_bytes())
+    second, legacy = run(directory, ports=4)
+    assert len(legacy.live) == 2
+    assert list(second.media.calls) == [path.stem]
+    assert events(second) == ["adoption_failed"]
+    assert second.recorder.ports_in_use == 2
+    assert len(run(directory, ports=4)[1].live) == 1
+
+
 def test_a_call_that_was_being_ended(directory: Path) -> None:
     """Killed between the two files of an end: it is adopted, and its ports are not taken for resting ones."""
     first, src = run(directory, ports=2)[0], Src()
@@ -243,7 +261,7 @@ def test_a_disk_that_refuses_costs_no_call(directory: Path, monkeypatch: pytest.
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "keep", refuse)
+        patch.setattr(Path, "rename", refuse)
         assert agent.call(src).status == 200
         assert events(agent).count("journal_failed") == 1
     agent.receive(src.request("OPTIONS"))

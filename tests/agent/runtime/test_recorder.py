@@ -25,9 +25,9 @@ HELD = TWO_STREAMS.replace("a=sendonly", "a=inactive", 1)
 class Agent:
     """Core and recorder over the media process in memory; time is set by the test."""
 
-    def __init__(self, ports: int = 20, journal: Journal | None = None) -> None:
+    def __init__(self, ports: int = 20, journal: Journal | None = None, lines: io.StringIO | None = None) -> None:
         self.media = MemoryMedia(range(20000, 20000 + 2 * ports, 2))
-        self.lines = io.StringIO()
+        self.lines = lines or io.StringIO()
         self.has_room = True
         tokens = iter(f"{number:032x}" for number in range(1, 10**9))
         self.server = SipServer(ServerSettings(MEDIA_ADDRESS), lambda: next(tokens))

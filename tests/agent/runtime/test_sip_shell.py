@@ -306,8 +306,9 @@ async def run_of_agent(
     """One run over a journal; it ends as by a kill: nobody is told."""
     now = asyncio.get_running_loop().time()
     legacy = journal.inherit(directory, boot_id=BOOT, now=now)
-    kept = Journal(directory, boot_id=BOOT, clock_offset_us=media.clock.offset_us)
-    shell = SipShell(settings, media, Log(stream=io.StringIO()), journal=kept)
+    log = Log(stream=io.StringIO())
+    kept = Journal(directory, boot_id=BOOT, clock_offset_us=media.clock.offset_us, log=log)
+    shell = SipShell(settings, media, log, journal=kept)
     try:
         yield shell, await shell.start(legacy)
     finally:
