@@ -145,7 +145,7 @@ def _changes(known: Mapping[str, Json], calls: Mapping[str, Json]) -> Iterator[t
         if before is None:
             yield call, "live"
         if call["causes"] != (before["causes"] if before else []):
-            yield call, "paused" if call["paused"] else "recording"
+            yield call, "paused" if call["causes"] else "recording"
     for call_id, call in known.items():
         if call_id not in calls:
             yield call, "ended"

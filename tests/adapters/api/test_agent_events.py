@@ -304,6 +304,26 @@ def test_a_call_that_its_agent_knows_nothing_of_is_over(agent: LiveAgent, office
     assert event.call not in str(call("GET", "/v1/calls", token=officer).json)
 
 
+def test_calls_that_an_agent_lists_no_more_are_over(cloud: LocalCloud, agent: LiveAgent) -> None:
+    """Not those that it lists, those of others, those that just began, and those of which it spoke a moment ago."""
+    minutes_us = 60 * SECOND
+    long_ago = {"started_at_us": agent.now_us() - 10 * minutes_us}
+    lost, listed, spoken = (agent.call(number, **long_ago) for number in (1, 2, 4))
+    fresh, colleague = agent.call(3), LiveAgent(cloud, "acme")
+    others = colleague.call(5, **long_ago)
+    colleague.report(others, sent_at_us=colleague.now_us() - 5 * minutes_us)
+    agent.report(lost, listed, fresh, sent_at_us=agent.now_us() - 5 * minutes_us)
+    agent.report(spoken)
+    agent.report(agent.health([listed.call]))
+
+    def states(*events: CallEvent) -> list[str]:
+        return [live.state for event in events if (live := ledger(agent, event).live) is not None]
+
+    assert states(lost, listed, fresh, spoken, others) == ["spooled", "live", "live", "live", "live"]
+    agent.report(replace(lost, revision=2))
+    assert states(lost) == ["live"]
+
+
 def test_agents_are_listed_with_their_health(cloud: LocalCloud, administrator: str, officer: str) -> None:
     """As they last said themselves; a report that is overtaken changes nothing; one that never spoke has none."""
     agent, silent = LiveAgent(cloud, "acme", "Paris SBC"), LiveAgent(cloud, "acme", "Rome SBC")

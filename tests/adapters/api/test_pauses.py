@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_numbers_rise_and_a_resume_is_never_back_dated(agent: LiveAgent, live: C
     assert {command.effective_at_ms for command in commands if command.action == "resume"} == {None}
     refused = act("resume", live, officer, effective_at=written(clock.now_ms()))
     assert refused.status == 422
+
+
+def test_commands_at_the_same_moment_have_numbers_of_their_own(agent: LiveAgent, live: CallEvent, officer: str) -> None:
+    """Six at once: six numbers, six entries, six versions; nobody's is lost."""
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: act("pause", live, officer), range(6)))
+    assert {answer.status for answer in answers} == {202}
+    found = wiring.call_ledger().read(agent.tenant, CallId(live.call))
+    commands = agent.commands()
+    assert len({command.number for command in commands}) == 6
+    assert {entry.number for entry in found.commands} == {command.number for command in commands}
+    assert (found.version, found.last_number) == (6, max(command.number for command in commands))
 
 
 def test_causes_are_a_set(agent: LiveAgent, live: CallEvent, officer: str, turns: Turns) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_LISTED: Final = 1_000
 _PENDING: Final = "pending"
 _LIVE_KEPT_S: Final = 14 * 86_400  # a match token of a call whose agent was never heard of again
+_SETTLED_MS: Final = 120_000  # an agent that starts lists its calls before it has taken all of them up again
 _SLACK_MS: Final = (MARGIN_US + WORST_UNCERTAINTY_US) // 1000
 
 
@@ -104,6 +105,46 @@ class LiveCalls:
         """Calls that last, the newest first; at most a thousand."""
         rows = self._table.newest(f"{tenant}#live", ("0", "9~"), after=None, limit=MOST_LISTED, index="by_time")
         return [live_call(row) for row in rows]
+
+    def end_all_but(
+        self, tenant: TenantId, agent: AgentId, live: Iterable[str], *, sent_at_us: int, now_ms: int
+    ) -> list[CallId]:
+        """Ends calls that are thought to be live while their agent, which lists those that are, lists them no more.
+
+        An agent that was replaced, or lost its disk, never reports the end of what it recorded. Should it speak of such
+        a call again, the call is what it says.
+
+        Args:
+            tenant: The agent's.
+            agent: Who lists.
+            live: Ids of the calls that it records.
+            sent_at_us: When it listed them, by its clock.
+            now_ms: True time.
+
+        Returns:
+            The calls that were ended.
+        """
+        listed, ended = set(live), []
+        for call in self.live(tenant):
+            if call.agent_id != agent or call.call_id in listed or call.started_at_ms > now_ms - _SETTLED_MS:
+                continue
+            over = {"state": "spooled", "ended_at_ms": now_ms, "sealed": None, "gsi1pk": None, "gsi1sk": None}
+            try:
+                self._table.update(
+                    call_pk(tenant, call.call_id),
+                    LIVE,
+                    set_to=over,
+                    only_if="#state = :live AND #revision = :revision AND #causes_at_us < :heard",
+                    values={
+                        ":live": "live",
+                        ":revision": call.revision,
+                        ":heard": sent_at_us - 1000 * _SETTLED_MS,
+                    },
+                )
+            except ConditionFailed:
+                continue
+            ended.append(call.call_id)
+        return ended
 
     def matching(self, tenant: TenantId, token: str, from_ms: int) -> list[CallId]:
         """Calls that have a token and had not ended before a moment, the newest first."""

@@ -13,7 +13,7 @@ from dualtone.domain.call_files import IngestKey
 from dualtone.domain.call_watch import Watch
 from dualtone.domain.commit_attempt import Attempt
 from dualtone.domain.errors import DualtoneError
-from dualtone.domain.ids import CallId, RecordingId, TenantId
+from dualtone.domain.ids import AgentId, CallId, RecordingId, TenantId
 
 NAMESPACE: Final = "Dualtone"
 RECORDING_DAMAGED: Final = "RecordingDamaged"
@@ -98,6 +98,10 @@ class Alarms:
         """Nobody renewed or ended a pause in time: the call is silent still, or recorded again."""
         logger().error(PAUSE_LEASE_EXPIRED, extra={"tenant": tenant, "call": call, "on_expiry": on_expiry})
         count(PAUSE_LEASE_EXPIRED)
+
+    def call_lost(self, tenant: TenantId, call: CallId, agent: AgentId) -> None:
+        """An agent records a call no more of which it never reported the end; the sweeper sees to what was uploaded."""
+        logger().warning("call lost", extra={"tenant": tenant, "call": call, "agent": agent})
 
     def not_reconciled(self, attempt: Attempt, error: Exception) -> None:
         """An attempt could not be reconciled; the next run tries again."""

@@ -60,6 +60,11 @@ class Calls(Protocol):
     ) -> frozenset[str]:
         """Takes a report of a call; returns the tokens for which orders may wait."""
 
+    def end_all_but(
+        self, tenant: TenantId, agent: AgentId, live: Iterable[str], *, sent_at_us: int, now_ms: int
+    ) -> list[CallId]:
+        """Ends calls that are thought to be live and that their agent lists no more."""
+
     def waiting(self, tenant: TenantId, tokens: Iterable[str], now_ms: int) -> list[tuple[Order, int]]:
         """Orders that wait for a call with one of these tokens, with their numbers."""
 
@@ -121,6 +126,9 @@ class Alarms(Protocol):
 
     def lease_expired(self, tenant: TenantId, call: CallId, on_expiry: str) -> None:
         """Nobody renewed or ended a pause in time."""
+
+    def call_lost(self, tenant: TenantId, call: CallId, agent: AgentId) -> None:
+        """An agent records a call no more of which it never reported the end."""
 
 
 _LATE: Final = ("too_late", "unknown")
@@ -188,7 +196,7 @@ class TakeAgentEvents:
                 case LeaseEvent():
                     self._lease(tenant, agent, event, request_id, now_ms)
                 case HealthEvent():
-                    self.health.take(tenant, agent, event, sequence=report.sequence, clock=report.clock, now_ms=now_ms)
+                    self._health(tenant, agent, event, report, now_ms)
         except IntegrityError as error:
             self.alarms.event_refused(tenant, agent, event.type, error)
             return False
@@ -217,6 +225,12 @@ class TakeAgentEvents:
         # A cut may be ordered twice, but never not at all: so also when the answer is no news.
         if event.action == "pause" and event.outcome in _LATE:
             self.cuts.order(tenant, CallId(event.call))
+
+    def _health(self, tenant: TenantId, agent: AgentId, event: HealthEvent, report: Report, now_ms: int) -> None:
+        self.health.take(tenant, agent, event, sequence=report.sequence, clock=report.clock, now_ms=now_ms)
+        lost = self.calls.end_all_but(tenant, agent, event.live, sent_at_us=report.sent_at_us, now_ms=now_ms)
+        for call in lost:
+            self.alarms.call_lost(tenant, call, agent)
 
     def _lease(self, tenant: TenantId, agent: AgentId, event: LeaseEvent, request_id: str, now_ms: int) -> None:
         details: dict[str, str | int | list[int]] = {"cause": event.cause, "on_expiry": event.on_expiry}
