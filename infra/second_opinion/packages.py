@@ -7,6 +7,7 @@ folder that `make` filled, whose hashes pip has checked.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ LAYER_FOLDER: Final = "python/"
 """Where Lambda looks for a Python layer's packages: /opt/python."""
 
 _URI_PROPERTIES: Final = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
-_FASTEST: Final = 1  # most of the bytes are ffmpeg's, and they are read once
+_FASTEST: Final = 1  # they are read once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,20 @@ def build(package: Package, wheels: Path, target: Path) -> Path:
         subprocess.CalledProcessError: If its Makefile fails.
     """
     path = target / f"{package.logical_id}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_FASTEST) as archive:
-        if package.makefile:
-            folder = target / package.logical_id
-            _make(package, wheels, folder)
-            _add_folder(archive, folder, package.prefix)
-        else:
-            for pin in _pins(package.source / "requirements.txt"):
-                _add_wheel(archive, _wheel(pin, wheels), package.prefix)
-            _add_folder(archive, package.source, package.prefix)
+    if package.makefile:
+        folder, brought = target / package.logical_id, []
+        _make(package, wheels, folder)
+    else:
+        folder, brought = package.source, [_wheel(pin, wheels) for pin in _pins(package.source / "requirements.txt")]
+    if brought and not package.prefix:
+        # A wheel is a zip of what it unpacks to: the largest is taken as it is, for ffmpeg takes long to compress.
+        largest = max(brought, key=lambda wheel: wheel.stat().st_size)
+        brought.remove(largest)
+        shutil.copyfile(largest, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=_FASTEST) as archive:
+        for wheel in brought:
+            _add_wheel(archive, wheel, package.prefix)
+        _add_folder(archive, folder, package.prefix)
     return path
 
 
