@@ -50,12 +50,14 @@ class CallQueue:
             _, call = heapq.heappop(self._delays)
             self._delayed.discard(call)
             self.push(call)
-        if not self._heap:
-            return None
-        call = heapq.heappop(self._heap)
-        self._waiting.discard(call)
-        self._claimed.add(call)
-        return call
+        while self._heap:
+            call = heapq.heappop(self._heap)
+            self._waiting.discard(call)
+            if call not in self._claimed:
+                self._claimed.add(call)
+                return call
+            self._again.add(call)  # seized while it waited
+        return None
 
     def seize(self, call: CallId) -> bool:
         """Claims a certain call; returns whether nobody else holds it."""

@@ -46,6 +46,42 @@ def test_a_delayed_call_lets_others_pass() -> None:
     assert queue.claim(10) == OLD
 
 
+def test_a_call_that_is_seized_while_it_waits_is_not_claimed_either() -> None:
+    """It was found before the receipt came: it waits on until the receipt has been acted upon."""
+    queue = CallQueue()
+    queue.push(OLD)
+    queue.push(NEW)
+    assert queue.seize(OLD)
+    assert queue.claim(0) == NEW
+    assert queue.claim(0) is None
+    queue.release(OLD)
+    assert queue.claim(0) == OLD
+
+
+def test_a_call_that_rests_is_passed_over_until_something_changes() -> None:
+    """A look through the spool finds those that are new, due, changed or gone; a finished one may change unnoticed."""
+    queue, changed = CallQueue(), {OLD: 1, NEW: 1}
+    queue.wake([OLD, NEW], 0, changed.get)
+    assert {queue.claim(0), queue.claim(0)} == {OLD, NEW}
+    queue.rest(OLD, 100, 1, finished=False)
+    queue.rest(NEW, 100, 1, finished=True)
+    queue.release(OLD)
+    queue.release(NEW)
+    assert queue.unconfirmed == 1
+    queue.wake([OLD, NEW], 99, changed.get)
+    assert queue.claim(99) is None
+    changed |= {OLD: 2, NEW: 2}
+    queue.wake([OLD, NEW], 99, changed.get)
+    assert (queue.claim(99), queue.claim(99)) == (OLD, None)
+    queue.release(OLD)
+    queue.wake([NEW], 99, changed.get)
+    assert queue.claim(99) == OLD, "it is gone: whoever takes it up finds out"
+    queue.forget(OLD)
+    queue.release(OLD)
+    queue.wake([NEW], 100, changed.get)
+    assert (queue.claim(100), queue.claim(100)) == (NEW, None)
+
+
 def test_a_seized_call_is_not_claimed() -> None:
     """What the receipts hold, no sender takes, and the other way round."""
     queue = CallQueue()
@@ -103,9 +139,9 @@ class QueueMachine(RuleBasedStateMachine):
         for call in list(self.held):
             self.queue.release(call)
         seen = set()
-        while (call := self.queue.claim(self.now + 100)) is not None:
-            seen.add(call)
-            self.queue.release(call)
+        while (claimed := self.queue.claim(self.now + 100)) is not None:
+            seen.add(claimed)
+            self.queue.release(claimed)
         assert self.owed <= seen
 
 
