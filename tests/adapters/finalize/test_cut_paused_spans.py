@@ -14,12 +14,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dualtone.adapters import wiring
+from dualtone.adapters.attribute_values import to_item
 from dualtone.adapters.cutter import cutter
 from dualtone.adapters.finalizer import finalizer
 from dualtone.adapters.kms import TrustedSigningKeys
 from dualtone.adapters.recording_queries import RecordingQueries
+from dualtone.adapters.uploaded_parts import UploadedParts
 from dualtone.domain import gap_certificate, kek, keytree, part, vault_verifier
-from dualtone.domain.errors import IntegrityError, NotFound
+from dualtone.domain.errors import IntegrityError, NotFound, Unavailable
 from dualtone.domain.gap_certificate import GapCertificate
 from dualtone.domain.kek import KeyItem, KeyScope
 from dualtone.domain.part import RecordType
@@ -437,6 +439,50 @@ def test_something_that_is_no_part_is_no_reason_to_stop(cloud: Cloud) -> None:
         cut()
     cloud.s3.delete_object(Bucket=INGEST, Key=sent.part_keys[0])
     assert_cut_from_ingest(cloud)
+    assert gone_at_ms(cloud) is None
+
+
+def test_a_call_that_no_agent_reports_any_more_is_cut_where_its_recording_says(cloud: Cloud) -> None:
+    """Its row has expired; a kept upload is found by the agent that recorded it."""
+    sent = two_sides(cloud)
+    cloud.receive(sent)
+    cloud.s3.delete_object(Bucket=INGEST, Key=sent.part_keys[2])
+    finalizer()(sent.manifest_key)
+    tell(cloud, LATE)
+    key = to_item({"pk": f"{TENANT}#call#{CALL}", "sk": "live"})
+    cloud.dynamodb.delete_item(TableName=INDEX, Key=key)
+    cut()
+    assert_cut_from_ingest(cloud)
+    assert key_item(cloud).version == 2
+
+
+def test_a_recording_that_was_destroyed_has_nothing_left_to_puncture(cloud: Cloud) -> None:
+    """All of its keys are gone already."""
+    finalizer()(cloud.receive(two_sides(cloud)))
+    (item,) = cloud.items(KEYS)
+    cloud.dynamodb.delete_item(TableName=KEYS, Key=to_item({"pk": item["pk"], "sk": item["sk"]}))
+    tell(cloud, LATE)
+    cut()
+    assert events(cloud, "recordings:puncture") == []
+    assert gone_at_ms(cloud) is not None
+
+
+def test_parts_that_others_put_back_without_end_are_tried_again_later(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever does that, it is not called gone."""
+    sent = two_sides(cloud)
+    cloud.receive(sent)
+    tell(cloud, LATE)
+    names = UploadedParts.names
+
+    def restless(parts: UploadedParts, prefix: str) -> list[str]:
+        cloud.receive(sent)
+        return names(parts, prefix)
+
+    monkeypatch.setattr(UploadedParts, "names", restless)
+    with pytest.raises(Unavailable, match="without end"):
+        cut()
     assert gone_at_ms(cloud) is None
 
 

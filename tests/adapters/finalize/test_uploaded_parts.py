@@ -63,3 +63,9 @@ def test_what_no_agent_wrote_is_refused_unread(cloud: Cloud, parts: UploadedPart
     cloud.s3.put_object(Bucket=INGEST, Key=KEY, Body=bytes(MOST_BYTES + 1))
     with pytest.raises(MalformedInput):
         parts.read(KEY)
+
+
+def test_a_bucket_that_refuses_is_told(cloud: Cloud, parts: UploadedParts) -> None:
+    """It is neither another object nor none."""
+    with pytest.raises(NotFound):
+        UploadedParts(cloud.s3, "no-such-bucket").replace(KEY, b"second", "x")
