@@ -332,6 +332,7 @@ def _live_access(tenant: TenantId) -> dict[str, Any]:
             answers.EndpointSecret(endpoint_id=endpoint_id, secret=standard_webhooks.write_secret(secret))
             for endpoint_id, secret in access.payment_endpoints
         ),
+        "pause": answers.PauseDefaults(lease_s=access.profile.pause_lease_s, on_expiry=access.profile.pause_on_expiry),
     }
 
 

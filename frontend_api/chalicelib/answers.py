@@ -312,12 +312,20 @@ class EndpointSecret(Shape):
     secret: str = Field(description="`whsec_` and base64.")
 
 
+class PauseDefaults(Shape):
+    """What holds for a pause that the agent takes on its LAN."""
+
+    lease_s: int = Field(description="How long a pause lasts without another word, if it names no lease.")
+    on_expiry: Literal["silent", "resume"] = Field(description="What then: stay silent and alarm, or resume and flag.")
+
+
 class LiveAccess(Shape):
     """What every agent of a tenant is told."""
 
     events_queue_url: str = Field(description="Where it reports.")
     live_key: str = Field(description="Base64 of the key under which live calls are named.")
     payment_endpoints: tuple[EndpointSecret, ...]
+    pause: PauseDefaults
 
 
 class Enrolment(LiveAccess):

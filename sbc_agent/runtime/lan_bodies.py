@@ -134,6 +134,7 @@ def answer(found: list[CallAnswer]) -> dict[str, Any]:
 def _call(one: CallAnswer) -> dict[str, Any]:
     return {
         "call_id": one.call,
+        "state": "live" if one.state == "live" else "ended",
         "command": one.command,
         "outcome": one.outcome,
         "causes": list(one.causes),

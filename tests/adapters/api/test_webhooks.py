@@ -331,6 +331,7 @@ def test_agents_are_told_every_endpoint_of_their_tenant(cloud: LocalCloud, shop:
             mine = standard_webhooks.write_secret(shop.secret)
             assert secrets.get(shop.endpoint_id) == (mine if tenant == "acme" else None)
             assert answer["events_queue_url"] == wiring.settings().agent_events_queue_url
+            assert answer["pause"] == {"lease_s": 900, "on_expiry": "silent"}
         assert identity["live_key"] == told["live_key"]
 
 

@@ -124,6 +124,7 @@ def test_a_payment_pauses_and_resumes_its_call(tmp_path: Path) -> None:
         status, answer = await site.report("started", effective_at=at(2.0), lease_s=60, terminal="7")
         assert (status, answer["outcome"]) == (200, "acknowledged")
         (one,) = answer["calls"]
+        assert one["state"] == "live"
         assert (one["call_id"], one["causes"], one["paused"], one["seconds_until_gone"]) == (
             call,
             ["payment"],

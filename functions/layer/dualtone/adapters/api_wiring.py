@@ -117,7 +117,7 @@ def list_agents() -> ListAgents:
 @cache
 def grant_live_access() -> GrantLiveAccess:
     """What agents are told beside their identity."""
-    return GrantLiveAccess(live_keys(), _payment_endpoints())
+    return GrantLiveAccess(wiring.directory(), live_keys(), _payment_endpoints())
 
 
 @cache

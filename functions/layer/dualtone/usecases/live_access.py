@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dualtone.domain.ids import EndpointId, TenantId
+from dualtone.domain.tenancy import TenantProfile
 
 
 class LiveKeys(Protocol):
@@ -26,15 +27,24 @@ class EndpointSecrets(Protocol):
         """Every endpoint with its secret."""
 
 
+class Profiles(Protocol):
+    """Tenants' own rules."""
+
+    def profile(self, tenant: TenantId) -> TenantProfile:
+        """Reads a tenant's profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveAccess:
     """What every agent of a tenant is told.
 
     Attributes:
+        profile: The tenant's rules: how long a pause lasts that says nothing of it, and what then.
         live_key: 32 bytes (see ``domain.call_match``).
         payment_endpoints: Every payment endpoint of the tenant with its secret.
     """
 
+    profile: TenantProfile
     live_key: bytes = field(repr=False)
     payment_endpoints: tuple[tuple[EndpointId, bytes], ...] = field(repr=False)
 
@@ -42,11 +52,13 @@ class LiveAccess:
 class GrantLiveAccess:
     """Tells agents; only after they have proved who they are."""
 
-    def __init__(self, live_keys: LiveKeys, endpoints: EndpointSecrets) -> None:
-        """Takes the live keys and the endpoints."""
+    def __init__(self, profiles: Profiles, live_keys: LiveKeys, endpoints: EndpointSecrets) -> None:
+        """Takes the tenants' rules, the live keys and the endpoints."""
+        self._profiles = profiles
         self._live_keys = live_keys
         self._endpoints = endpoints
 
     def to(self, tenant: TenantId) -> LiveAccess:
         """What an agent of the tenant is told."""
-        return LiveAccess(self._live_keys.of(tenant), tuple(self._endpoints.secrets(tenant)))
+        endpoints = tuple(self._endpoints.secrets(tenant))
+        return LiveAccess(self._profiles.profile(tenant), self._live_keys.of(tenant), endpoints)
