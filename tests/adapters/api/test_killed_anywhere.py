@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -151,3 +152,23 @@ def test_a_webhook(
         if not was_killed():
             break
     assert 8 < steps < MOST_STEPS - 1
+
+
+def test_the_same_report_taken_by_several_at_once(agent: LiveAgent, officer: str, turns: Turns) -> None:
+    """SQS delivers twice, and both copies may be taken at the same moment: one answer, one version, no error."""
+    event = new_call(agent, "x")
+    agent.report(event)
+    agent.commands()
+    post_json("/v1/calls/{call_id}/pause", {}, token=officer, path={"call_id": event.call})
+    (command,) = agent.commands()
+    ended = replace(event, revision=2, state="ended", ended_at_us=agent.now_us())
+    body = json.dumps(agent.envelope(agent.ack(command), ended, agent.health()).to_json())
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: take(agent, body), range(6)))
+    ledger = wiring.call_ledger().read(agent.tenant, CallId(event.call))
+    assert ledger.live is not None
+    assert ([one.outcome for one in ledger.commands], ledger.version, ledger.live.state) == (
+        ["acknowledged"],
+        2,
+        "ended",
+    )
