@@ -404,6 +404,17 @@ def test_every_generation_is_punctured(cloud: Cloud) -> None:
     assert sorted(event["details"]["generation"] for event in events(cloud, "recordings:puncture")) == [1, 2]
 
 
+def test_a_span_of_which_nothing_was_recorded_destroys_nothing(cloud: Cloud) -> None:
+    """The call was answered; its first packet came later, and the pause was over by then."""
+    late = [*packets(ALICE, start_us=at(5)), *packets(BOB, stream=1, ssrc=2, start_us=at(5))]
+    finalizer()(cloud.receive(cloud.seal(blocks(late))))
+    tell(cloud, command(1, 3))
+    cut()
+    assert key_item(cloud).version == 1
+    assert (recorded(cloud).flags, recorded(cloud).gaps) == ((), ())
+    assert [(one.how, one.segments) for one in certified(cloud)] == [(How.REMOVED, None)]
+
+
 def test_a_second_late_pause_in_the_same_seconds_is_declared_too(cloud: Cloud) -> None:
     """Its seconds are gone already: no new keys, a second certificate."""
     finalizer()(cloud.receive(two_sides(cloud)))
@@ -426,6 +437,7 @@ def test_a_pause_that_turns_out_longer_replaces_its_certificate(cloud: Cloud) ->
     assert key_item(cloud).version == 3
     (certificate,) = certified(cloud)
     assert (certificate.to_us, certificate.segments) == (at(8.3), (3, 8))
+    assert [(gap.channel, gap.from_ms, gap.to_ms) for gap in recorded(cloud).gaps] == [(0, 3000, 9000), (1, 3000, 9000)]
     assert peak(decode(cloud.opened()), 3, 9) <= 2
 
 

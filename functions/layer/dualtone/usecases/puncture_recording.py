@@ -245,7 +245,7 @@ class PunctureRecording:
         seconds: list[int] = []
         for one, segments in zip(missing, places, strict=True):
             envelope = gap_certificate.of_pause(
-                replace(one, how=How.DESTROYED),
+                replace(one, how=How.REMOVED if segments is None else How.DESTROYED),
                 tenant=recorded.tenant,
                 recording=recorded.recording,
                 call=recorded.call,
@@ -263,13 +263,13 @@ class PunctureRecording:
                 names.append(one.name)
             if segments is not None:
                 seconds += segments
-                gaps += _gaps(recorded, one, segments, place)
+                gaps = [gap for gap in gaps if gap.pause != place] + _gaps(recorded, one, segments, place)
         return Puncture(
             of=recorded,
             keys=keys,
             certificates=tuple(certificates),
             gaps=tuple(sorted(gaps, key=lambda gap: (gap.from_ms, gap.channel, gap.to_ms))),
-            flags=tuple(sorted({*recorded.flags, PAUSED_AUDIO_DESTROYED})),
+            flags=tuple(sorted({*recorded.flags, *([PAUSED_AUDIO_DESTROYED] if seconds else [])})),
             event=AuditEvent(
                 tenant=recorded.tenant,
                 who=WHO,
