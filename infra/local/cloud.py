@@ -5,6 +5,7 @@ one can run in a process at a time, since moto patches botocore for all of it.
 """
 
 import gc
+import json
 import os
 import sys
 import threading
@@ -140,6 +141,7 @@ class LocalCloud:
         self.api_url = server.url
 
         self.stack = apply(self._template, parameters=self._parameters)
+        _publish(self.stack)
         self.functions = Functions(self.stack.compute.functions)
         stack.callback(self.functions.close)
         stack.enter_context(_environment(self._function_environment()))
@@ -177,6 +179,13 @@ class LocalCloud:
         for api in self.stack.compute.apis.values():
             stage = self.stack.compute.stages[api.api_id]
             server.start(RestApi(api, stage, ACCOUNT_ID, self.functions, authorizer))
+
+
+def _publish(stack: Stack) -> None:
+    """Make a CloudFormation stack with the template's outputs and nothing else: by those, operators find everything."""
+    outputs = {name: {"Value": value} for name, value in stack.outputs.items()}
+    template = json.dumps({"Resources": {}, "Outputs": outputs})
+    stack.account.client("cloudformation").create_stack(StackName=stack.account.stack, TemplateBody=template)
 
 
 @contextmanager
