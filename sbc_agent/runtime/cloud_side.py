@@ -88,9 +88,10 @@ class CloudSide:
         return self._channel.lan
 
     def media_event(self, event: Event) -> None:
-        """Takes an event of the media process: what it closed is to be sent."""
+        """Takes an event of the media process: what it closed is to be sent, what it answered is to be told."""
         if isinstance(event, PartClosed | Finished):
             self._uplink.notify(CallId(event.call))
+        self._channel.media_event(event)
 
     def drain(self, grace_s: float) -> int:
         """Waits until everything is up, no longer than the grace time; returns how many calls are not."""

@@ -19,6 +19,7 @@ from dualtone.domain.call_command import Command
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
+from sbc_agent.media.messages import Event
 from sbc_agent.runtime.agent_state import STATE_FILE, AgentState
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.command_queue import CommandQueue
@@ -92,6 +93,8 @@ class ControlChannel:
         self._uplink = uplink
         self._log = log
         self._ingest_key = identity.current_ingest_key()
+        self._is_open = False
+        self._early: list[Event] = []  # above all the cuts that a killed run was still to tell of
         self._lan: Lan | None = None
         self.lan: str | None = None
         self._state = AgentState(config.agent.state_dir / STATE_FILE)
@@ -121,7 +124,7 @@ class ControlChannel:
         )
 
     async def start(self, media: MediaPort, recorder: CallSource) -> None:
-        """Takes over from an earlier run, listens to recorder and media process, and starts the queues' threads."""
+        """Takes over from an earlier run, listens to the recorder, and starts the queues' threads."""
         self._loop = asyncio.get_running_loop()
         self._media = media
         self.control = Control(
@@ -136,14 +139,24 @@ class ControlChannel:
             recut=self._uplink.recut,
             log=self._log,
         )
-        media.subscribe(self.control.media_event)
         recorder.attach(self.control)
         self.control.settle()
+        for event in self._early:
+            self.control.media_event(event)
+        self._early.clear()
+        self._is_open = True
         self._tokens.subscribe(self._learned)
         self._learned(self._tokens.identity)
         self._events.start()
         self._commands.start()
         await self._listen()
+
+    def media_event(self, event: Event) -> None:
+        """Takes an event of the media process; those that come before the start are told at the start."""
+        if self._is_open:
+            self.control.media_event(event)
+        else:
+            self._early.append(event)
 
     async def _listen(self) -> None:
         """Opens the LAN endpoint; one that cannot be opened is alarmed, and calls are recorded all the same."""

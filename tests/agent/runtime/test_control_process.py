@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -27,13 +28,14 @@ import numpy as np
 import pytest
 
 from dualtone.domain import agent_events, call_match, ids
-from dualtone.domain.agent_events import AckEvent, CallEvent, Event
+from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, Event
 from dualtone.domain.call_command import Command
 from dualtone.domain.call_files import OpeningFile
 from dualtone.domain.signing import Envelope
 from sbc_agent.runtime import cli, speech, test_call
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.identity import AgentKey
+from sbc_agent.runtime.src_link import CallFailed
 from sbc_agent.runtime.test_call import CallResult, Side
 from tests.agent.runtime import aws, web
 from tests.agent.runtime.controlled import ENDPOINT, LIVE_KEY, SECRET
@@ -58,6 +60,7 @@ class Machine:
     token: dict[str, Any] = field(default_factory=dict)
     ready: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    others: list[Any] = field(default_factory=list)
 
     @property
     def spool(self) -> Path:
@@ -97,9 +100,9 @@ class Machine:
         host, _, port = self.ready["sip_udp"].partition(":")
         return asyncio.run(test_call.place(Endpoint(host, int(port)), "udp", sides, ucid=UCID))
 
-    def report(self, what: str) -> tuple[int, dict[str, Any]]:
+    def report(self, what: str, **data: Any) -> tuple[int, dict[str, Any]]:
         """A payment system's webhook on the LAN."""
-        body = json.dumps({"type": f"card_entry.{what}", "data": {"call": {"ucid": UCID}}}).encode()
+        body = json.dumps({"type": f"card_entry.{what}", "data": {"call": {"ucid": UCID}} | data}).encode()
         name, stamp = f"msg_{secrets.token_hex(6)}", str(int(time.time()))
         key = base64.b64decode(SECRET.removeprefix("whsec_"))
         mac = base64.b64encode(hmac.digest(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256)).decode()
@@ -153,8 +156,8 @@ class Machine:
         self.sqs.send_message(QueueUrl=self.commands_url, MessageBody=json.dumps(command.sealed_by(CLOUD).to_json()))
         return command
 
-    def events(self, wanted: type[Event], count: int) -> list[Any]:
-        """Waits for so many events of a type; each report is verified by the agent's key."""
+    def events(self, wanted: type[Event], count: int, other: type[Event] | None = None) -> list[Any]:
+        """Waits for so many events of a type, and keeps those of another; reports are verified by the agent's key."""
         key = AgentKey.load(self.directory / "state", AGENT).public_der()
         found: list[Any] = []
         while len(found) < count:
@@ -163,6 +166,7 @@ class Machine:
             ):
                 report = agent_events.verified(Envelope.from_json(json.loads(message["Body"])), key)
                 found += [event for event in report.events if isinstance(event, wanted)]
+                self.others += [event for event in report.events if other is not None and isinstance(event, other)]
                 self.sqs.delete_message(QueueUrl=self.events_url, ReceiptHandle=message["ReceiptHandle"])
             NEVER.wait(0.01)
         return found
@@ -252,6 +256,28 @@ def test_a_webhook_on_the_lan_pauses_while_the_uplink_is_down_and_the_ledger_hea
     ]
     assert {ack.by for ack in acks} == {f"endpoint:{ENDPOINT}"}
     assert acks[0].call == live["call_id"]
+
+
+def test_what_a_killed_run_cut_is_told_by_the_next(machine: Machine) -> None:
+    """The report came after the hold-back, the agent was killed before it could tell: the next run tells."""
+    with machine.running(uplink=False), talking(machine, 5) as call:
+        live = machine.live()
+        NEVER.wait(3.5)
+        began = datetime.now(UTC) - timedelta(seconds=2.5)
+        ends = began + timedelta(seconds=0.5)
+        status, answer = machine.report("started", effective_at=began.isoformat(), until=ends.isoformat())
+        assert (status, answer["outcome"], answer["calls"][0]["paused"]) == (200, "too_late", False)
+        assert machine.process
+        machine.process.kill()
+        with contextlib.suppress(CallFailed):
+            call.result()
+    with machine.running(uplink=True):
+        (ack,) = machine.events(AckEvent, 1, CutEvent)
+        cut = (machine.others or machine.events(CutEvent, 1))[0]
+        machine.stop()
+    assert (ack.call, ack.outcome, ack.origin) == (live["call_id"], "too_late", "lan")
+    assert (cut.call, cut.command) == (ack.call, ack.command)
+    assert cut.from_us <= 1_000_000 * began.timestamp() - 250_000
 
 
 def test_a_command_of_the_cloud_is_acknowledged(machine: Machine) -> None:
