@@ -87,6 +87,7 @@ class Cloud:
     hmac_key: str
     queue_url: str
     finalize_url: str
+    cut_url: str
     agent_key: AgentKey
 
     def environment(self) -> dict[str, str]:
@@ -107,7 +108,7 @@ class Cloud:
             "METADATA_KEY": self.metadata_key,
             "HMAC_KEY": self.hmac_key,
             "FINALIZE_QUEUE_URL": self.finalize_url,
-            "CUT_QUEUE_URL": "https://sqs.invalid/cut",
+            "CUT_QUEUE_URL": self.cut_url,
             "AGENT_EVENTS_QUEUE_URL": "https://sqs.invalid/agent-events",
             "USER_POOL_ID": "pool",
             "AGENT_ROLE_ARN": ROLE,
@@ -255,6 +256,7 @@ def made_cloud() -> Cloud:
         hmac_key=key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"),
         queue_url=sqs.create_queue(QueueName="dualtone-commands-agent")["QueueUrl"],
         finalize_url=sqs.create_queue(QueueName="dualtone-finalize")["QueueUrl"],
+        cut_url=sqs.create_queue(QueueName="dualtone-cut")["QueueUrl"],
         agent_key=AgentKey(),
     )
     made.enrol()
