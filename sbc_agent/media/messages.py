@@ -324,7 +324,8 @@ class PauseApplied(_Message):
 class CutDone(_Message):
     """What had left the ring of a span is gone from the spool.
 
-    ``parts`` names the files that were rewritten, or may hold the span in copies that were sent before.
+    ``parts`` names the files that were rewritten, or may hold the span in copies that were sent before. It is told again
+    by every later run that finds the call in the spool.
     """
 
     event: Literal["cut_done"] = "cut_done"
@@ -359,7 +360,8 @@ class Alarm(_Message):
     them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
     the call's state), ``memory_unlocked`` (rings may be swapped out), ``core_dumps`` (the system does not forbid them),
     ``lease_expired`` (a call stays silent), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
-    leftover that no key opens), ``spool_gone`` (a call was given up at the end: its directory is not there any more).
+    leftover that no key opens), ``spool_read`` (leftovers could not be looked for), ``spool_gone`` (a call was given up
+    at the end: its directory is not there any more).
     """
 
     event: Literal["alarm"] = "alarm"

@@ -247,6 +247,28 @@ def test_a_pause_that_comes_before_the_adoption_is_not_lost(tmp_path: Path) -> N
     assert desk.now_us < RESTARTED_US
 
 
+def test_a_pause_that_comes_while_old_parts_are_read_is_carried_out(tmp_path: Path) -> None:
+    """It names a moment before the crash: what had been sealed of it goes, and only that."""
+    killed(tmp_path)
+    again = Desk(tmp_path, hold_back_ms=1_000, part_s=2, now_us=RESTARTED_US, openings=1)
+    again.adopt()
+    from_us = START_US + 3_000_000
+    answer = again.pause(from_us)
+    assert answer is not None
+    assert answer.outcome == "too_late"
+    again.settle_jobs()
+    again.run(2)
+    again.resume()
+    number = again.talk(2, 1_000)
+    again.end()
+    again.run(3)
+    call = again.opened()
+    assert {done.command for done in again.of(CutDone)} == {answer.command}
+    assert not [at_us for at_us in call.arrivals_us(0) if from_us <= at_us < RESTARTED_US]
+    assert call.sequences(0)[-100:] == list(range(1_000, number))
+    assert call.arrivals_us(0)[0] == START_US
+
+
 def test_an_old_cut_is_carried_out_by_the_next_run(tmp_path: Path) -> None:
     """Noted and answered, then killed before the files were rewritten."""
     desk = killed(tmp_path)

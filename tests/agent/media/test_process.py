@@ -15,6 +15,7 @@ import pytest
 from dualtone.domain.errors import Unavailable
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.messages import (
+    Adopted,
     Alarm,
     Event,
     Finished,
@@ -22,7 +23,11 @@ from sbc_agent.media.messages import (
     IngestKeySettings,
     MediaSettings,
     PartClosed,
+    Pause,
+    PauseApplied,
     PortFree,
+    Resume,
+    Stats,
     StreamSpec,
 )
 from tests.agent.media.packets import packet, speech
@@ -217,6 +222,86 @@ def test_what_a_killed_process_left_is_closed_by_the_next(tmp_path: Path) -> Non
     call = open_call(tmp_path / "spool" / CALL)
     assert (call.manifest.end_reason, call.sequences(0)) == ("error", list(range(10)))
     assert open_call(tmp_path / "spool" / (CALL[:-1] + "V")).opening.sequence == 2
+
+
+def pause(client: MediaClient, number: int, from_us: int) -> Pause:
+    return Pause(
+        call=CALL,
+        at_us=client.clock.now_us(),
+        from_us=from_us,
+        cause="payment",
+        origin="cloud",
+        number=number,
+        command=CALL,
+        by="someone",
+        effective_at_us=from_us,
+        lease_us=60_000_000,
+    )
+
+
+def resume(client: MediaClient, number: int) -> Resume:
+    now_us = client.clock.now_us()
+    return Resume(call=CALL, at_us=now_us, cause="payment", origin="cloud", number=number, command=CALL, by="another")
+
+
+def answers(heard: Heard) -> list[PauseApplied]:
+    return [event for event in heard.events if isinstance(event, PauseApplied)]
+
+
+def test_a_paused_call_is_silent_over_a_kill_until_it_is_resumed(tmp_path: Path) -> None:
+    """Paused, killed by -9, adopted by the next run: not one packet of the span is in any file, before or after."""
+    directory = tmp_path / "spool" / CALL
+
+    async def send(client: MediaClient, first: int, count: int, until: Callable[[Stats], int], seen: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for number in range(first, first + count):
+                for side, port in enumerate(client.ports[:2]):
+                    peer.sendto(packet(number, speech(side, number), ssrc=side), ("127.0.0.1", port))
+        async with asyncio.timeout(DEADLINE_S):
+            while until(await client.stats()) < seen:
+                pass
+
+    async def first_run() -> int:
+        client = MediaClient.spawn(settings(tmp_path, hold_back_ms=60_000))
+        heard = Heard(client)
+        await client.ready()
+        client.begin(CALL, client.clock.now_us(), streams(client))
+        await send(client, 0, 10, lambda stats: stats.stored, 20)
+        from_us = client.clock.now_us()
+        await send(client, 10, 10, lambda stats: stats.stored, 40)
+        sent_us = client.clock.now_us()
+        client.pause(pause(client, 1, from_us))
+        await heard.until(lambda _: bool(answers(heard)))
+        (answer,) = answers(heard)
+        assert (answer.outcome, answer.causes) == ("acknowledged", ("payment",))
+        assert answer.at_us >= sent_us
+        assert [one.rtp_timestamp for one in answer.silent_from] == [1_600, 1_600]
+        await send(client, 20, 10, lambda stats: stats.dropped, 40)
+        assert (await client.stats()).stored == 20
+        os.kill(client.pid, signal.SIGKILL)
+        await client.closed()
+        return from_us
+
+    async def second_run(from_us: int) -> None:
+        async with running(tmp_path, hold_back_ms=0) as (client, heard):
+            client.adopt(CALL, client.clock.now_us(), streams(client))
+            client.recover()
+            await heard.until(lambda events: Adopted(call=CALL, epoch=1) in events)
+            await send(client, 30, 10, lambda stats: stats.dropped, 20)
+            client.resume(resume(client, 1))
+            client.resume(resume(client, 2))
+            await heard.until(lambda _: len(answers(heard)) == 2)
+            assert [one.outcome for one in answers(heard)] == ["superseded", "acknowledged"]
+            await send(client, 40, 10, lambda stats: stats.stored, 20)
+            client.end(CALL, client.clock.now_us(), "bye")
+            await heard.until(lambda events: any(isinstance(event, Finished) for event in events))
+            call = open_call(directory)
+            assert call.sequences(0) == call.sequences(1) == list(range(40, 50))
+            (entry,) = call.manifest.pauses
+            assert (entry.from_us, entry.to_us) == (from_us, answers(heard)[1].at_us)
+            assert {gap.cause for gap in call.manifest.gaps} == {"payment", "restart"}
+
+    asyncio.run(second_run(asyncio.run(first_run())))
 
 
 def test_a_stopped_process_loses_nothing(tmp_path: Path) -> None:
