@@ -324,8 +324,8 @@ class PauseApplied(_Message):
 class CutDone(_Message):
     """What had left the ring of a span is gone from the spool.
 
-    ``parts`` names the files that were rewritten, or may hold the span in copies that were sent before. It is told again
-    by every later run that finds the call in the spool.
+    ``parts`` names the files that were rewritten, or may hold the span in copies that were sent before. Every later run
+    that finds the call in the spool tells it again.
     """
 
     event: Literal["cut_done"] = "cut_done"
