@@ -174,7 +174,8 @@ class Lan:
         """Reads the request, and lets in who has the token; webhooks prove themselves otherwise."""
         if not request.path.startswith(_OPEN_PREFIX):
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            is_known = hmac.compare_digest(token.strip().encode(), self._settings.token.encode())
+            given = token.strip().encode("utf-8", "surrogateescape")  # a header may hold any octets
+            is_known = hmac.compare_digest(given, self._settings.token.encode())
             if scheme.lower() != "bearer" or not is_known:
                 raise web.HTTPUnauthorized
         if request.method not in _BODILESS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
@@ -15,11 +16,17 @@ from typing import Any, Self
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from dualtone.domain.errors import MalformedInput
 from dualtone.domain.standard_webhooks import MAX_BODY_BYTES
+from sbc_agent.runtime import lan_bodies
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.lan import Lan, LanSettings
+from sbc_agent.runtime.lan_bodies import InvalidBody, NamedPause, NamedResume, Pause, Resume, Webhook
 from sbc_agent.runtime.lan_credentials import bearer_token, server_context
 from sbc_agent.runtime.lan_desk import LanDesk
 from sbc_agent.runtime.webhook_memory import WebhookMemory
@@ -454,6 +461,15 @@ def test_who_trusts_another_certificate_does_not_connect(tmp_path: Path) -> None
     serve(tmp_path, scenario)
 
 
+def _containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.sampled_from(["type", "data", "call", "ucid", "cause", "effective_at", "lease_s"]) | st.text(max_size=5)
+    return st.lists(children, max_size=3) | st.dictionaries(keys, children, max_size=4)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
 async def _connect(site: Site) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     trust = ssl.create_default_context(cafile=str(tmp := site.directory / "lan.crt"))
     assert tmp.exists()
@@ -504,6 +520,24 @@ def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
         writer.close()
 
     serve(tmp_path, scenario, max_connections=1)
+
+
+def test_a_token_of_any_octets_is_refused_like_another(tmp_path: Path) -> None:
+    async def scenario(site: Site) -> None:
+        reader, writer = await _connect(site)
+        writer.write(b"GET /v1/calls HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 40")
+        writer.close()
+
+    serve(tmp_path, scenario)
+
+
+@given(st.one_of(st.binary(max_size=200), st.recursive(st.none() | st.text() | st.integers(), _containers).map(_json)))
+@pytest.mark.parametrize("shape", [Webhook, NamedPause, NamedResume, Pause, Resume])
+def test_whatever_a_body_holds_only_two_errors_say_so(shape: type[BaseModel], body: bytes) -> None:
+    """A fuzz of one line: nothing else escapes."""
+    with contextlib.suppress(MalformedInput, InvalidBody):
+        lan_bodies.read(shape, body)
 
 
 def test_a_head_that_is_too_long_is_refused(tmp_path: Path) -> None:
