@@ -21,7 +21,7 @@ from dualtone.domain.ids import CallId
 from dualtone.usecases.commit_recording import Commit, CommitRecording
 from dualtone.usecases.finalize_recording import Finalized
 from dualtone.usecases.reconcile_recordings import LINGER_MS, PATIENCE_MS
-from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, Cloud
+from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, VAULT, Cloud
 from tests.call_samples import TENANT, Upload, blocks, packets, speech
 
 ALICE: Final = speech("alice")[:16_000]
@@ -206,6 +206,23 @@ def test_a_young_attempt_is_left_alone(cloud: Cloud, monkeypatch: pytest.MonkeyP
     key = cloud.receive(sample(cloud))
     with reconciled_while_storing(monkeypatch, PATIENCE_MS - 60_000):
         assert finalizer()(key) is Finalized.RECORDED
+
+
+def test_an_object_that_arrives_after_its_attempt_was_removed_goes_too(cloud: Cloud) -> None:
+    """A PUT that was still under way when its attempt was given up leaves nothing behind, and no note of it."""
+    key = cloud.receive(sample(cloud))
+    with pytest.raises(Killed), killed_after(1):
+        finalizer()(key)
+    (attempt,) = cloud.items(INDEX, "attempts#")
+    now_ms = clock.now_ms() + PATIENCE_MS + 60_000
+    assert wiring.reconciler()(now_ms).abandoned == 1
+    cloud.s3.put_object(Bucket=VAULT, Key=attempt["vault_key"], Body=b"late")
+    assert wiring.reconciler()(now_ms + 60_000).forgotten == 0
+    assert cloud.vault_versions() == []
+    cloud.s3.put_object(Bucket=VAULT, Key=attempt["vault_key"], Body=b"later still")
+    assert wiring.reconciler()(now_ms + LINGER_MS).forgotten == 1
+    assert cloud.vault_versions() == []
+    assert cloud.items(INDEX, "attempts#") == []
 
 
 def test_an_abandoned_attempt_cannot_commit(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

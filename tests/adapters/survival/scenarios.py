@@ -13,7 +13,7 @@ from moto import mock_aws
 
 from dualtone.adapters import clock, wiring
 from dualtone.domain import call_files
-from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, HealthEvent, Report, SpoolState
+from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, HealthEvent, LeaseEvent, Report, SpoolState
 from functions.cut_paused_spans.handler import handler as cut
 from functions.finalize_recording.handler import handler as finalize
 from functions.ingest_agent_events.handler import handler as ingest
@@ -156,8 +156,9 @@ def _report(world: World) -> dict[str, Any]:
         lease_s=900,
     )
     cut_event = CutEvent(CALL, command_id(1), at(1), at(2), ["part-00-000000.dtp"])
+    lease = LeaseEvent(CALL, "payment", "silent", at(3))
     health = HealthEvent([CALL], SpoolState(1, 2, 3), {}, "test", 0)
-    report = Report(TENANT, AGENT, 7, at(3), None, [call, ack, cut_event, health])
+    report = Report(TENANT, AGENT, 7, at(3), None, [call, ack, cut_event, lease, health])
     envelope = report.sealed_by(world.cloud.agent_key)
     return in_queue(envelope.to_json())
 

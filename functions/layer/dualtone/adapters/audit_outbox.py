@@ -6,10 +6,12 @@ ordered by time. A later step reads the outbox into the tenant's transparency lo
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from dualtone.adapters.table import Table
+from dualtone.adapters.table import ConditionFailed, Table
 from dualtone.domain.audit_event import AuditEvent
 from dualtone.domain.ids import ULID_RANDOM_BYTES, ulid
 
@@ -30,14 +32,25 @@ class AuditOutbox:
 
     def write(self, event: AuditEvent) -> None:
         """Writes one event; when this returns it is durable."""
-        self._table.put_new(self._row(event))
+        self._table.put_new(self._row(event, self._random_bytes(ULID_RANDOM_BYTES)))
+
+    def write_once(self, event: AuditEvent, identity: str) -> None:
+        """Writes one event that may be told again: of one identity and one moment it is the same event.
+
+        Args:
+            event: The event.
+            identity: What makes it this one and no other.
+        """
+        drawn = hashlib.sha256(identity.encode()).digest()[:ULID_RANDOM_BYTES]
+        with contextlib.suppress(ConditionFailed):
+            self._table.put_new(self._row(event, drawn))
 
     def transact_put(self, event: AuditEvent) -> TransactWriteItemTypeDef:
         """Makes the write of an event for a transaction: the event and its effect happen together or not at all."""
-        return self._table.transact_put_new(self._row(event))
+        return self._table.transact_put_new(self._row(event, self._random_bytes(ULID_RANDOM_BYTES)))
 
-    def _row(self, event: AuditEvent) -> dict[str, object]:
-        randomness = self._random_bytes(ULID_RANDOM_BYTES)
+    @staticmethod
+    def _row(event: AuditEvent, randomness: bytes) -> dict[str, object]:
         return {
             "pk": f"{event.tenant}#{randomness[-1] % SHARDS}",
             "sk": f"{event.when_ms:013d}#{ulid(event.when_ms, randomness)}",

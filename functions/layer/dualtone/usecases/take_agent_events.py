@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dualtone.domain import agent_assertion, agent_events, canonical
+from dualtone.domain import agent_assertion, agent_events, canonical, pause_ledger
 from dualtone.domain.agent_events import (
     AckEvent,
     CallEvent,
@@ -114,8 +114,8 @@ class Cuts(Protocol):
 class Audit(Protocol):
     """The audit outbox."""
 
-    def write(self, event: AuditEvent) -> None:
-        """Writes an event."""
+    def write_once(self, event: AuditEvent, identity: str) -> None:
+        """Writes an event that may be told again."""
 
 
 class Alarms(Protocol):
@@ -194,7 +194,7 @@ class TakeAgentEvents:
                     self.ledgers.clean_at_agent(tenant, agent, CallId(event.call), event.command, now_ms)
                     self.cuts.order(tenant, CallId(event.call))
                 case LeaseEvent():
-                    self._lease(tenant, agent, event, request_id, now_ms)
+                    self._lease(tenant, agent, event, report.clock or UNKNOWN_CLOCK, request_id)
                 case HealthEvent():
                     self._health(tenant, agent, event, report, now_ms)
         except IntegrityError as error:
@@ -232,9 +232,11 @@ class TakeAgentEvents:
         for call in lost:
             self.alarms.call_lost(tenant, call, agent)
 
-    def _lease(self, tenant: TenantId, agent: AgentId, event: LeaseEvent, request_id: str, now_ms: int) -> None:
+    def _lease(self, tenant: TenantId, agent: AgentId, event: LeaseEvent, clock: ClockOffset, request_id: str) -> None:
         details: dict[str, str | int | list[int]] = {"cause": event.cause, "on_expiry": event.on_expiry}
-        self.audit.write(_event(tenant, agent, Work.LEASE_EXPIRED, event.call, request_id, now_ms, details))
+        expired_at_ms = pause_ledger.true_ms(event.at_us, clock)
+        told = _event(tenant, agent, Work.LEASE_EXPIRED, event.call, request_id, expired_at_ms, details)
+        self.audit.write_once(told, f"{agent} {event.call} {event.cause} {event.at_us}")
         self.alarms.lease_expired(tenant, CallId(event.call), event.on_expiry)
 
 
