@@ -278,7 +278,8 @@ class Engine:
         size_bytes, events = recording.append(kind, plaintext, now_us, from_us, span_us)
         self._records += 1
         self._bytes_sealed += size_bytes
-        self._events += events
+        if events:
+            self._events += events
 
     def _append_session(self, recording: Recording, command: messages.Session, now_us: int) -> None:
         try:

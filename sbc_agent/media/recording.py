@@ -77,7 +77,8 @@ class Recording:
         if kind is RecordType.MEDIA:
             self.left_until_us = max(self.left_until_us, from_us + span_us)
         lost = self.spool.lost
-        self.spool.append(frame, now_us)
+        if self.spool.append(frame, now_us) and not self.is_refused:  # nearly always
+            return len(frame), []
         events = self.watch_spool()
         if self.spool.lost and not lost:
             self.call.flag("records_lost")
