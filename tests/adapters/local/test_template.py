@@ -39,8 +39,10 @@ def test_buckets_are_as_the_template_says(cloud: LocalCloud) -> None:
     assert rules["expire-what-was-never-finalised"]["Expiration"] == {"Days": 14}
     assert rules["drop-unfinished-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     notifications = s3.get_bucket_notification_configuration(Bucket=ingest)["QueueConfigurations"]
-    assert [entry["QueueArn"] for entry in notifications] == [cloud.stack.arn("FinalizeQueue")]
-    assert notifications[0]["Filter"]["Key"]["FilterRules"] == [{"Name": "suffix", "Value": "manifest.json"}]
+    assert {entry["QueueArn"] for entry in notifications} == {cloud.stack.arn("FinalizeQueue")}
+    assert [entry["Filter"]["Key"]["FilterRules"] for entry in notifications] == [
+        [{"Name": "suffix", "Value": name}] for name in ("manifest.json", "opening-00.json")
+    ]
 
 
 def test_tables_are_as_the_template_says(cloud: LocalCloud) -> None:
@@ -106,10 +108,17 @@ def test_the_rest_is_there(cloud: LocalCloud) -> None:
     assert role["Arn"] == cloud.stack.arn("AgentRole")
     compute = cloud.stack.compute
     specs = {spec.logical_id: spec for spec in compute.functions.values()}
+    specs_by_arn = {arn: spec.logical_id for arn, spec in compute.functions.items()}
     assert (specs["ApiFunction"].handler, specs["ApiFunction"].code.name) == ("app.app", "frontend_api")
     assert specs["FinalizeRecordingFunction"].timeout_s == 900
-    assert [(source.batch_size, source.partial_failures) for source in compute.event_sources] == [(1, True)]
-    assert [rule.expression for rule in compute.rules] == ["rate(5 minutes)"]
+    sources = {(specs_by_arn[source.function_arn], source.batch_size) for source in compute.event_sources}
+    assert sources == {
+        ("FinalizeRecordingFunction", 1),
+        ("CutPausedSpansFunction", 1),
+        ("IngestAgentEventsFunction", 10),
+    }
+    assert all(source.partial_failures for source in compute.event_sources)
+    assert {rule.expression for rule in compute.rules} == {"rate(5 minutes)"}
     assert [api.binary_media_types for api in compute.apis.values()] == [("*/*",)]
     resources = cloud.resources()
     assert {"ingest_bucket", "vault_bucket", "audit_table", "custodian_a_key", "finalize_queue"} <= set(resources)
