@@ -106,14 +106,14 @@ class MediaProcess:
             if self._signals > seen_signals:
                 seen_signals = self._signals
                 self._engine.handle(Drain(flush=seen_signals > 1), self._moment())
+            self._tell()  # an answer to a pause does not wait for the tick
             now_us = self._clock.now_us()
             if now_us >= next_tick_us:
                 self._engine.tick(self._moment())
                 after_us = self._clock.now_us()
                 self._tick_us_max = max(self._tick_us_max, after_us - now_us)
                 next_tick_us = max(next_tick_us + self._settings.tick_ms * 1000, after_us)
-            for event in self._engine.events():
-                self._send(event)
+                self._tell()
         self._disk.close()
         for pair in self._sockets.values():
             pair.close()
@@ -152,6 +152,10 @@ class MediaProcess:
                 self._send(self._stats())
             else:
                 self._engine.handle(command, self._moment())
+
+    def _tell(self) -> None:
+        for event in self._engine.events():
+            self._send(event)
 
     def _send(self, event: Event) -> None:
         self._unsent.append(event.encode())
