@@ -219,7 +219,8 @@ class Control:
         if order.action == "resume" or not live:  # what ended a moment ago need not be the call that is meant
             carried.pending = self._pending.put(token, order) and not found
         for known in found if order.action == "pause" else live:
-            self._tried.setdefault(known.call, set()).add(order.command)
+            if known.state == "live":
+                self._tried.setdefault(known.call, set()).add(order.command)
             carried.executions.append(self._execute(known.call, order))
         return carried
 

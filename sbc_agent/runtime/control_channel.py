@@ -44,7 +44,7 @@ from sbc_agent.runtime.uplink import Uplink
 from sbc_agent.runtime.version import version
 from sbc_agent.runtime.webhook_memory import WebhookMemory
 
-_MOST_LIVE: Final = 4_000  # so many ids fit a report
+_MOST_LIVE: Final = 6_000  # so many ids fit a message; a list that lacked some would end them in the cloud
 _MOST_ALARMS: Final = 64
 _T = TypeVar("_T")
 
@@ -212,14 +212,18 @@ class ControlChannel:
                 self._media.use_ingest_key(ingest_key.key_arn, ingest_key.public_key_der)
                 self._ingest_key = ingest_key
 
-    def _health(self) -> HealthEvent:
+    def _health(self) -> HealthEvent | None:
+        live = self.control.calls.live
+        if len(live) > _MOST_LIVE:
+            self._log.warning("health_unsent", calls=len(live))
+            return None
         usage = self._spool.usage()
         uplink = self._uplink.state()
         last_s = uplink.last_success_s
         waiting_s = int(self._true_time.now_us() // 1_000_000) - last_s if uplink.calls_waiting and last_s else 0
         alarms = self._log.alarms
         return HealthEvent(
-            live=list(self.control.calls.live[:_MOST_LIVE]),
+            live=list(live),
             spool=SpoolState(usage.calls, usage.size_bytes, DiskSpace.of(self._config.agent.spool_dir).free_bytes),
             alarms={name: alarms[name] for name in sorted(alarms)[:_MOST_ALARMS]},
             version=version(),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HEALTH_EVERY_S: Final = 30.0
 GATHER_S: Final = 0.005
 _MOST_BYTES: Final = 120_000  # in base64 below what a queue takes
+_LIVE_BESIDE_EVENTS: Final = 1_000  # ids of more calls than that have a report of their own
 _FIRST_RETRY_S: Final = 0.5
 _RETRY_CEILING_S: Final = 30.0
 _IDLE_S: Final = 60.0
@@ -122,10 +123,12 @@ class EventSender:
         queue = self._queue_url()
         if not queue:
             raise Unavailable("the cloud has told no events queue")
-        waiting = self._outbox.peek(MOST_EVENTS - 1, _MOST_BYTES)
-        events = [entry.event for entry in waiting]
         is_health_due = self._monotonic() >= self._next_health
-        if is_health_due and (health := self._health()) is not None:
+        health = self._health() if is_health_due else None
+        goes_alone = health is not None and len(health.live) > _LIVE_BESIDE_EVENTS
+        waiting = [] if goes_alone else self._outbox.peek(MOST_EVENTS - 1, _MOST_BYTES)
+        events = [entry.event for entry in waiting]
+        if health is not None:
             events.append(health)
         if events:
             body = json.dumps(self._report(events).sealed_by(self._signer).to_json(), separators=(",", ":"))

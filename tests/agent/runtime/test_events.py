@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -140,6 +141,18 @@ def test_health_comes_every_thirty_seconds(tmp_path: Path, endpoint: str, queue:
         sent.append(made.sender.send())
     assert sent == [1, 0, 0, 1, 0, 1]
     assert all(report.clock is None for report in received(queue)), "the clock was never measured"
+
+
+def test_the_ids_of_thousands_of_calls_fit_a_message(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
+    """They go in a report of their own; the events follow."""
+    made = Sender(tmp_path, endpoint, queue[1])
+    live = [str(call_id(1, number)) for number in range(6_000)]
+    made.sender._health = lambda: dataclasses.replace(health(), live=live)
+    made.sender.put(ack())
+    assert [made.sender.send(), made.sender.send()] == [1, 1]
+    first, second = received(queue)
+    assert [event.live for event in first.events if isinstance(event, HealthEvent)] == [live]
+    assert second.events == [ack()]
 
 
 def test_what_was_not_sent_outlives_a_kill(tmp_path: Path, endpoint: str, queue: tuple[Any, str]) -> None:
