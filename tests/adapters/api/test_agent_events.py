@@ -12,7 +12,7 @@ import pytest
 from dualtone.adapters import clock, wiring
 from dualtone.adapters.attribute_values import to_item
 from dualtone.domain import pause_ledger
-from dualtone.domain.agent_events import AckEvent, CallEvent, LeaseEvent
+from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, LeaseEvent
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
 from infra.local.cloud import LocalCloud
@@ -292,6 +292,25 @@ def test_a_pause_that_came_too_late_orders_a_cut(cloud: LocalCloud, agent: LiveA
         assert waiting(cloud, "CutQueue") == [{"tenant": "acme", "call": event.call}]
     agent.report(lan_ack(agent, event, number=8, action="resume", outcome=outcome))
     assert waiting(cloud, "CutQueue") == []
+
+
+def test_a_cut_that_overtakes_its_answer_comes_again(cloud: LocalCloud, agent: LiveAgent) -> None:
+    """A LAN command is known by its answer alone; without it nobody would know what was cut."""
+    event = agent.call(1)
+    agent.report(event)
+    ack = lan_ack(agent, event, outcome="too_late")
+    cut = CutEvent(event.call, ack.command, ack.from_us, ack.at_us, [])
+    another = agent.call(2)
+    report = agent.envelope(cut, another)
+    record = {"messageId": "m", "body": json.dumps(report.to_json()), "eventSource": "aws:sqs"}
+    failed = {"batchItemFailures": [{"itemIdentifier": "m"}]}
+    assert cloud.invoke("IngestAgentEventsFunction", {"Records": [record]}) == failed
+    assert ledger(agent, another).live is not None  # the rest of the report did not wait
+    agent.report(ack)
+    for _ in range(2):
+        assert cloud.invoke("IngestAgentEventsFunction", {"Records": [record]}) == {"batchItemFailures": []}
+    (command,) = ledger(agent, event).commands
+    assert command.agent_clean_at_ms is not None
 
 
 def test_a_call_that_its_agent_knows_nothing_of_is_over(agent: LiveAgent, officer: str) -> None:

@@ -11,6 +11,7 @@ make sure, in a transaction of its own, that it is the ledger still.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from dualtone.domain import pause_ledger
 from dualtone.domain.agent_events import AckEvent, ClockOffset, SilentFrom
 from dualtone.domain.audit_event import AuditEvent
 from dualtone.domain.call_command import DEFAULT_LEASE_S
-from dualtone.domain.errors import IntegrityError
+from dualtone.domain.errors import IntegrityError, Unavailable
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.domain.pause_ledger import UNKNOWN_CLOCK, Ledger, LedgerCommand, LiveCall
 
@@ -153,17 +154,25 @@ class CallLedger:
             if ack.outcome == "unknown":
                 self._lost(pk, event.when_ms)
             return True
-        raise IntegrityError("answers to one command outran each other")
+        raise Unavailable("answers to one command outran each other")
 
     def clean_at_agent(self, tenant: TenantId, agent: AgentId, call: CallId, command: str, now_ms: int) -> None:
-        """Notes that an agent's spool holds nothing of a command's span any more; an unknown command is left alone.
+        """Notes when an agent's spool held nothing of a command's span any more; the first word stays.
 
         Raises:
             IntegrityError: If the call is another agent's.
+            Unavailable: If the command is not known yet: its answer, which brings it along, is on its way.
         """
         pk = call_pk(tenant, call)
         self._require_mine(pk, agent)
-        self._note(pk, command, "agent_clean_at_ms", now_ms)
+        known = [item for item in self._table.partition(pk, _COMMANDS) if item["command"] == command]
+        if not known:
+            raise Unavailable("a cut came before the answer that it follows")
+        for item in known:
+            only_if = "attribute_exists(#pk) AND attribute_not_exists(#agent_clean_at_ms)"
+            with contextlib.suppress(ConditionFailed):
+                changes = {"agent_clean_at_ms": now_ms}
+                self._table.update(pk, item["sk"], set_to=changes, only_if=only_if, values={})
 
     def gone(self, tenant: TenantId, call: CallId, command: LedgerCommand, at_ms: int, event: AuditEvent) -> bool:
         """Notes when the last copy of a command's span was gone, with its event; False if that was noted before."""
@@ -179,15 +188,6 @@ class CallLedger:
         except ConditionFailed:
             return False
         return True
-
-    def _note(self, pk: str, command: str, name: str, at_ms: int) -> None:
-        for item in self._table.partition(pk, _COMMANDS):
-            if item["command"] == command and name not in item:
-                only_if = f"attribute_exists(#pk) AND attribute_not_exists(#{name})"
-                try:
-                    self._table.update(pk, item["sk"], set_to={name: at_ms}, only_if=only_if, values={})
-                except ConditionFailed:
-                    continue
 
     def _count(self, pk: str, agent: AgentId, ack: AckEvent) -> None:
         """Keeps the next number of the cloud's above one that an agent knows by match alone."""

@@ -6,8 +6,8 @@
 3. A call that has just become known gets the orders that waited for it.
 4. A call of which a paused span was kept is named to what cuts it.
 
-Reports come late, twice and in any order. What is damaged is said once, loudly, and never comes again; what is only
-unavailable now comes again as a whole.
+Reports come late, twice and in any order. What is damaged is said once, loudly, and never comes again. A report of which
+something could not be taken now comes again as a whole, after the rest of it was taken.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dualtone.domain.agent_events import (
     Report,
 )
 from dualtone.domain.audit_event import AuditEvent, Outcome, Work
-from dualtone.domain.errors import IntegrityError, NotFound, PolicyViolation
+from dualtone.domain.errors import IntegrityError, NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.domain.pause_ledger import UNKNOWN_CLOCK
 from dualtone.domain.pause_order import Order
@@ -167,10 +167,17 @@ class TakeAgentEvents:
             MalformedInput: If it is no report.
             IntegrityError: If its signature is not right.
             ReportRefused: If the agent is not active, or is no agent.
-            Unavailable: If a store or a queue does not answer: take it again.
+            Unavailable: If a store or a queue did not answer for one of its events: take it again.
         """
-        report = self._verified(body)
-        return sum(self._taken(report, event, request_id, now_ms) for event in report.events)
+        report, taken, missed = self._verified(body), 0, None
+        for event in report.events:
+            try:
+                taken += self._taken(report, event, request_id, now_ms)
+            except Unavailable as error:
+                missed = missed or error
+        if missed is not None:
+            raise missed
+        return taken
 
     def _verified(self, body: str) -> Report:
         envelope = Envelope.from_json(canonical.decode(body.encode("utf-8", "replace")))
