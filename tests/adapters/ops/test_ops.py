@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from moto.sqs.models import sqs_backends
 
-from dualtone.adapters import dead_letters
-from dualtone.adapters.attribute_values import to_item
+from dualtone.adapters import clock, dead_letters
+from dualtone.adapters.attribute_values import from_item, to_item
 from dualtone.domain import agent_events, call_files
 from dualtone.domain.ids import CallId
 from infra.cli import ops
@@ -321,3 +321,25 @@ def test_the_operators_policy_allows_what_is_done_and_no_more(
 
 def _listed(value: str | list[str]) -> list[str]:
     return value if isinstance(value, list) else [value]
+
+
+def test_a_silent_call_goes_its_way_through_the_template(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3's notice of the opening, the schedule's function twice, the finaliser's queue: recorded without a manifest."""
+    sent, cloud = operator.seal(), operator.cloud
+    operator.empty("FinalizeQueue")  # of what S3 sends when its notifications are set up
+    for key, data in sent.files.items():
+        if key != sent.manifest_key:
+            cloud.client("s3").put_object(Bucket=cloud.stack.ref("IngestBucket"), Key=key, Body=data)
+    (pump,) = [one for one in cloud.pumps if "FinalizeQueue" in one._source.queue_arn]
+    assert pump.pump_once() == 1  # parts are no event
+    began_ms = clock.now_ms()
+    for hours, step in ((0.2, "interrupt"), (73, "finalize")):
+        monkeypatch.setattr(clock, "now_ms", lambda hours=hours: began_ms + round(hours * 3_600_000))
+        swept = cloud.invoke("SweepCallsFunction", {})
+        assert (swept[step], swept["failed"]) == (1, 0)
+    assert pump.pump_once() == 1
+    assert operator.depth("FinalizeQueue") == 0
+    rows = cloud.client("dynamodb").scan(TableName=cloud.stack.ref("IndexTable"))["Items"]
+    call = sent.manifest_key.split("/")[2]
+    (row,) = [row for row in map(from_item, rows) if row["sk"] == "rec" and row["call_id"] == call]
+    assert (row["generation"], row["flags"]) == (1, ["interrupted"])
