@@ -6,8 +6,8 @@
 3. A call that has just become known gets the orders that waited for it.
 4. A call of which a paused span was kept is named to what cuts it.
 
-Reports come late, twice and in any order. What is damaged is said once, loudly, and never comes again. A report of which
-something could not be taken now comes again as a whole, after the rest of it was taken.
+Reports come late, twice and in any order. What is damaged is said once, loudly, and never comes again. A report of
+which something could not be taken now comes again as a whole, after the rest of it was taken.
 """
 
 from __future__ import annotations
