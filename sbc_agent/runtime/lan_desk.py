@@ -250,11 +250,13 @@ class LanDesk:
         ended_us = known.ended_us
         return {
             "call_id": known.call,
-            "state": known.state,
+            "agent_id": self._agent,
+            "state": "live" if known.state == "live" else "ended",
             "started_at": lan_bodies.instant(pause_ledger.true_ms(known.started_us, clock)),
             "ended_at": None if ended_us is None else lan_bodies.instant(pause_ledger.true_ms(ended_us, clock)),
             "causes": list(known.causes),
             "paused": bool(known.causes),
+            "parties": None,  # for people who sign in, in the cloud
         }
 
 

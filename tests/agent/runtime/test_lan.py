@@ -367,11 +367,13 @@ def test_calls_are_listed_paused_and_resumed(tmp_path: Path) -> None:
         call = site.desk.begin()
         listed = {
             "call_id": call,
+            "agent_id": AGENT,
             "state": "live",
             "started_at": "2027-01-15T08:00:00.000Z",
             "ended_at": None,
             "causes": [],
             "paused": False,
+            "parties": None,
         }
         assert await site.ask("GET", "/v1/calls") == (200, {"calls": [listed]})
         status, answer = await site.ask("POST", f"/v1/calls/{call}/pause")
