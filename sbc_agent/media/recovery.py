@@ -74,11 +74,12 @@ class Settled:
         Args:
             beginnings: By key epoch, when it began; the first one is the call's beginning.
         """
-        spans = []
+        spans: dict[int, int] = {}
         for epoch, at_us in sorted(beginnings.items())[1:]:
             before = [last_us for earlier, last_us in self.last_us.items() if earlier < epoch]
-            spans.append((max([beginnings[min(beginnings)], *before]), at_us))
-        return [(from_us, to_us) for from_us, to_us in spans if from_us < to_us]
+            # Where nothing was kept of an epoch either, the loss goes on: it has one beginning and one end.
+            spans[max([beginnings[min(beginnings)], *before])] = at_us
+        return [(from_us, to_us) for from_us, to_us in spans.items() if from_us < to_us]
 
 
 @dataclass(frozen=True, slots=True)
