@@ -7,6 +7,7 @@ Before each kill the test reads the spool by the format's description alone (``i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -32,7 +33,7 @@ from tests.e2e.test_local import descendants
 SAMPLE_HZ = 8_000
 WINDOW_MS = 100
 PACKET_MS = 20
-LATE_MS = 60  # packets come late where the machine is busy; they are played when they were due
+LATE_MS = 200  # packets come late where the machine is busy; they are played when they were due
 FILLED_RMS = 5_000  # of a tone that fills a window it is 5,657
 HEARD_RMS = 2_000
 ADOPTED_WITHIN_S = 2.0  # where the processors have nothing else to do; longer in proportion where others want them
@@ -125,21 +126,28 @@ def log_lines(local: Local) -> list[dict[str, Any]]:
     return [json.loads(text) for text in log.read_text().splitlines() if text.startswith("{")]
 
 
-def adopted_after(local: Local, wall_s: float, within_s: float = 20.0) -> float:
-    """How long after a kill the call was taken over, by the agent's log."""
+def wait_for(local: Local, event: str, since_s: float, within_s: float = 20.0) -> float:
+    """Waits for a line of the agent's log; returns how long after a moment it came."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         for line in log_lines(local):
             at_s = datetime.fromisoformat(line["time"]).timestamp()
-            if line["event"] == "call_adopted" and at_s > wall_s - 0.001:
-                return at_s - wall_s
+            if line["event"] == event and at_s > since_s - 0.001:
+                return at_s - since_s
         time.sleep(0.02)
-    raise AssertionError(f"nothing was taken over within {within_s} s")
+    raise AssertionError(f"no {event} within {within_s} s")
 
 
 def kill_at_random(local: Local, draw: random.Random, rounds: Rounds) -> None:
-    """One round: wait for a moment, read the spool, kill."""
+    """One round: wait for a moment, read the spool, kill; one in four kills again while the agent comes back."""
     time.sleep(draw.uniform(0.3, 3.5))
+    kill(local, draw, rounds)
+    if draw.random() < 0.25:
+        time.sleep(draw.uniform(0.0, 0.6))
+        kill(local, draw, rounds)
+
+
+def kill(local: Local, draw: random.Random, rounds: Rounds) -> None:
     which = draw.choice(["sip", "media"])
     while (pid := process_of(local, which)) is None:
         time.sleep(0.01)
@@ -170,12 +178,13 @@ def rms(samples: Samples) -> float:
 
 def a_call_survives(local: Local, directory: Path, draw: random.Random, kills: int) -> Rounds:
     """A call, so many kills, and the proof of what became of every record."""
-    seconds, rounds = 6 + 5 * kills, Rounds()
+    seconds, rounds, began_s = 6 + 6 * kills, Rounds(), time.time()
     command = [str(BIN / "dualtone-agent"), "call", "--target", local.line["sip_udp"], "--json"]
     with subprocess.Popen([*command, *write_tones(directory, seconds)], stdout=subprocess.PIPE, text=True) as calling:
+        wait_for(local, "call_began", began_s)
         for _ in range(kills):
             kill_at_random(local, draw, rounds)
-            took_s = adopted_after(local, rounds.kills[-1][1])
+            took_s = wait_for(local, "call_adopted", rounds.kills[-1][1])
             print(f"{rounds.kills[-1][0]} killed, call taken over after {1000 * took_s:.0f} ms")
             assert took_s <= ADOPTED_WITHIN_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         time.sleep(SETTLE_S)
@@ -185,12 +194,14 @@ def a_call_survives(local: Local, directory: Path, draw: random.Random, kills: i
     assert (called["ended_by"], called["bye_status"]) == ("us", 200)
     recording = local.wait_recorded(called["sip_call_id"])
     records = {record for record in rounds.records if record.call == recording["call_id"]}
-    assert max(record.epoch for record in records) == kills, "each run went on under its own key"
-    prove(local, recording, records, kills, media_started_ms=_wall_ms(called["media_started_at"]))
+    assert kills <= max(record.epoch for record in records) <= len(rounds.kills), "each run went on under its own key"
+    prove(local, recording, records, rounds, media_started_ms=_wall_ms(called["media_started_at"]))
     return rounds
 
 
-def prove(local: Local, recording: dict[str, Any], records: set[Record], kills: int, media_started_ms: float) -> None:
+def prove(
+    local: Local, recording: dict[str, Any], records: set[Record], rounds: Rounds, media_started_ms: float
+) -> None:
     """Every record is heard in its place and nowhere else; what is not heard is declared."""
     played = listening.decode_opus(local.officer.audio(recording["recording_id"]))
     started_ms = _wall_ms(recording["started_at"])
@@ -201,13 +212,15 @@ def prove(local: Local, recording: dict[str, Any], records: set[Record], kills: 
             for gap in recording["gaps"]
             if gap["cause"] == "restart" and gap["channel"] == channel
         ]
-        assert len(gaps) == kills, "each restart is declared, once"
+        assert 1 <= len(gaps) <= len(rounds.kills), "restarts are declared, none twice"
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(gaps))
         samples = played[:, channel]
         once_and_in_place(samples, side, media_started_ms - started_ms)
         for record in records:
             from_ms, to_ms = record.from_us / 1000 - started_ms, record.to_us / 1000 - started_ms
             assert not any(from_ms + 2 < end and begin < to_ms - 2 for begin, end in gaps), "not declared lost"
-            assert heard_ms(samples, from_ms - LATE_MS, to_ms + PACKET_MS + LATE_MS) >= 0.9 * (to_ms - from_ms), "heard"
+            heard = heard_ms(samples, from_ms - LATE_MS, to_ms + PACKET_MS + LATE_MS)
+            assert heard >= 0.9 * (to_ms - from_ms), "heard"
 
 
 def once_and_in_place(samples: Samples, side: str, lead_ms: float) -> None:
@@ -256,9 +269,8 @@ def test_a_call_survives_three_kills(killed: Local, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_twenty_rounds(killed: Local, tmp_path: Path) -> None:
     """Twenty rounds in five calls."""
-    draw, rounds = random.Random(20), 0
+    draw = random.Random(20)
     for number in range(5):
         directory = tmp_path / str(number)
         directory.mkdir()
-        rounds += len(a_call_survives(killed, directory, draw, kills=4).kills)
-    assert rounds == 20
+        a_call_survives(killed, directory, draw, kills=4)
