@@ -147,3 +147,17 @@ def test_the_pool_passes_over_ports_that_others_hold() -> None:
     finally:
         for pair in first:
             pair.close()
+
+
+def test_wanted_ports_are_opened_first() -> None:
+    """A call of an earlier run has its ports, wherever they stand in the range; what is none of the range's is not."""
+    found = open_pool("127.0.0.1", 21_000, 31_000, 4)
+    last = max(found)
+    for pair in found.values():
+        pair.close()
+    again = open_pool("127.0.0.1", 21_000, 31_000, 2, [last, last + 1, 80, 40_000])
+    assert list(again) == sorted(again)
+    assert last in again
+    assert len(again) == 2
+    for pair in again.values():
+        pair.close()

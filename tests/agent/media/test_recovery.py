@@ -14,7 +14,7 @@ from dualtone.domain.ids import CallId
 from sbc_agent.media import call_state, messages, spool
 from sbc_agent.media import recovery as recoveries
 from sbc_agent.media.messages import Alarm, Event, Finished
-from sbc_agent.media.recovery import Recovery
+from sbc_agent.media.recovery import Recovery, Settled
 from sbc_agent.media.seal import AgentKey
 from tests.agent.media import killing
 from tests.agent.media.desk import START_US, Desk
@@ -164,3 +164,10 @@ def test_killed_at_any_line_a_recovery_is_done_by_the_next_run(tmp_path: Path) -
         is_killed, lines = ended.is_killed, lines + 1
     assert calls == [calls[0]] * len(calls)
     assert lines > 100
+
+
+def test_a_loss_is_declared_once() -> None:
+    """A run that died before it kept anything makes the loss longer; one that kept something ends it."""
+    settled = Settled([], 0, {0: 50, 2: 90}, [])
+    assert settled.losses({0: 10, 1: 60, 2: 70, 3: 100}) == [(50, 70), (90, 100)]
+    assert Settled([], 0, {}, []).losses({0: 10, 1: 60, 2: 70}) == [(10, 70)]
