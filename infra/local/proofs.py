@@ -1,4 +1,4 @@
-"""What the demo proves, each proof by itself: signature, absence of plaintext, who speaks where, what a pause leaves."""
+"""What the demo proves, each by itself: signature, absence of plaintext, who speaks where, what a pause leaves out."""
 
 from __future__ import annotations
 
