@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from dualtone.domain.errors import Unavailable
 from sbc_agent.media.receive import (
     DEPTH,
     MAX_PACKET_BYTES,
@@ -140,7 +142,9 @@ def test_the_pool_passes_over_ports_that_others_hold() -> None:
         assert ports == sorted(ports)
         assert all(port % 2 == 0 for port in ports)
         first[1].rtp.close()  # its RTCP port is still held
-        second = list(open_pool("127.0.0.1", ports[0], ports[3] + 1, 4).values()) if ports[3] - ports[0] > 6 else []
+        second: list[RtpSocket] = []
+        with contextlib.suppress(Unavailable):  # nothing is free between them
+            second = list(open_pool("127.0.0.1", ports[0], ports[3] + 1, 4).values())
         assert not {pair.port for pair in second} & set(ports)
         for pair in second:
             pair.close()
