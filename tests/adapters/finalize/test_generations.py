@@ -419,7 +419,7 @@ def test_a_sweep_costs_what_is_due(world: World) -> None:
     world.time.pass_by(minutes=2)
     with operations() as done:
         assert world.sweep() == {Step.WAIT: 12}
-    assert {name: done.count(name) for name in done} == {"Query": 4, "GetItem": 1, "TransactWriteItems": 12}
+    assert {name: done.count(name) for name in done} == {"Query": 4, "GetItem": 1, "UpdateItem": 12}
 
 
 def test_one_call_that_cannot_be_looked_at_does_not_stop_the_others(

@@ -31,7 +31,6 @@ INTERRUPTED: Final = "interrupted"
 _WATCH: Final = "watch"
 _LIVE: Final = "live"
 _KEPT: Final = frozenset({"ended", "spooled"})
-_UNCHANGED: Final = "#due_at_ms = :due"
 
 
 class CallWatches:
@@ -69,7 +68,11 @@ class CallWatches:
 
     def renew(self, before: Watch, after: Watch) -> bool:
         """Notes when to look again; False if another run was first."""
-        return self._written(self._changed(before, after))
+        try:
+            self._table.update(_pk(before), _WATCH, **_change(before, after))
+        except ConditionFailed:
+            return False
+        return True
 
     def interrupt(self, before: Watch, after: Watch, event: AuditEvent) -> bool:
         """Marks a call as interrupted and takes it off the list of live calls; False if another run was first."""
@@ -95,10 +98,7 @@ class CallWatches:
             self._table.delete(_pk(watch), _WATCH, where={"due_at_ms": watch.due_at_ms})
 
     def _changed(self, before: Watch, after: Watch) -> TransactWriteItemTypeDef:
-        changes = {name: value for name, value in _values(after).items() if name not in {"pk", "sk"}}
-        return self._table.transact_update(
-            _pk(before), _WATCH, set_to=changes, only_if=_UNCHANGED, values={":due": before.due_at_ms}
-        )
+        return self._table.transact_update(_pk(before), _WATCH, **_change(before, after))
 
     def _from_state(self, watch: Watch, state: str, changes: Mapping[str, object]) -> TransactWriteItemTypeDef:
         return self._table.transact_update(
@@ -115,6 +115,11 @@ class CallWatches:
 
 def _pk(watch: Watch) -> str:
     return f"{watch.tenant}#call#{watch.call}"
+
+
+def _change(before: Watch, after: Watch) -> dict[str, Any]:
+    """A change of a watch that was not changed meanwhile."""
+    return {"set_to": _values(after), "only_if": "#due_at_ms = :due", "values": {":due": before.due_at_ms}}
 
 
 def _item(watch: Watch) -> dict[str, object]:
