@@ -64,9 +64,10 @@ def planted_windows_found(stores: Stores, source: Path, ogg: bytes, wanted: Need
     """Plants 400 ms of speech in every store, in every coding, and reports for each store whether all were found."""
     samples = _liveliest_window(listening.read_wav(source))
     windows = codings(samples)
-    packets = list(listening.opus_packets(ogg))[2:]
-    middle = len(packets) // 2
-    windows["Opus packets"] = b"".join(packets[middle : middle + scanner.WINDOW_MS // 20])
+    packets, length = list(listening.opus_packets(ogg))[2:], scanner.WINDOW_MS // 20
+    # Not just any: the call is paused somewhere, and packets of silence prove nothing either.
+    first = max(range(len(packets) - length + 1), key=lambda at: sum(map(len, packets[at : at + length])))
+    windows["Opus packets"] = b"".join(packets[first : first + length])
     return {store: all(_found(stores, store, data, wanted) for data in windows.values()) for store in STORES}
 
 
