@@ -37,6 +37,11 @@ class Backoff:
         self.not_before = now + wait_s
         return wait_s
 
+    @property
+    def is_news(self) -> bool:
+        """Whether the last failure is worth a line: the first, second, fourth and so on of those in a row."""
+        return self.failures & (self.failures - 1) == 0
+
     def succeed(self) -> None:
         """Forgets the failures."""
         self.failures = 0

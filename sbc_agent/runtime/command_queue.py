@@ -35,7 +35,7 @@ THREADS: Final = 2
 POSTPONED: Final = "postponed"
 _BATCH: Final = 10
 _OBEYED_S: Final = 10.0
-_CEILING_S: Final = 30.0
+_CEILING_S: Final = 5.0  # a pause must not wait for a back-off when the uplink is back
 _JOIN_S: Final = 0.5
 
 Obey = Callable[[Command], ThreadFuture[str]]
@@ -164,12 +164,13 @@ class CommandQueue:
                 backoff.succeed()
             except DualtoneError as error:
                 retry_s = backoff.fail(self._clock())
-                self._log.warning(
-                    "commands_unread",
-                    reason=type(error).__name__,
-                    retry_s=round(retry_s, 1),
-                    attempts=backoff.failures,
-                )
+                if backoff.is_news:
+                    self._log.warning(
+                        "commands_unread",
+                        reason=type(error).__name__,
+                        retry_s=round(retry_s, 1),
+                        attempts=backoff.failures,
+                    )
                 self._stopping.wait(retry_s)
             except Exception as error:  # noqa: BLE001 - a thread that ends would keep the spool for ever, in silence
                 self._log.failure("commands_failed", error)

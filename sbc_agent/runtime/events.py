@@ -2,7 +2,7 @@
 
 A thread takes what waits in the outbox, seals it into one report, sends it, and only then takes it out: a crash or a
 cut connection repeats a report, and every event can be taken twice. Health is asked for every 30 seconds, when it can
-be sent. Without an uplink the thread tries ever more seldom, at most every half a minute.
+be sent. Without an uplink the thread tries again every few seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GATHER_S: Final = 0.005
 _MOST_BYTES: Final = 120_000  # in base64 below what a queue takes
 _LIVE_BESIDE_EVENTS: Final = 1_000  # ids of more calls than that have a report of their own
 _FIRST_RETRY_S: Final = 0.5
-_RETRY_CEILING_S: Final = 30.0
+_RETRY_CEILING_S: Final = 5.0  # one small request: the ledger must not lag behind the uploads
 _IDLE_S: Final = 60.0
 _JOIN_S: Final = 2.0
 _COUNTER: Final = "report"
@@ -176,12 +176,13 @@ class EventSender:
             count = self.send()
         except DualtoneError as error:
             wait_s = self._backoff.fail(self._monotonic())
-            self._log.warning(
-                "events_unsent",
-                reason=type(error).__name__,
-                retry_s=round(wait_s, 1),
-                attempts=self._backoff.failures,
-            )
+            if self._backoff.is_news:
+                self._log.warning(
+                    "events_unsent",
+                    reason=type(error).__name__,
+                    retry_s=round(wait_s, 1),
+                    attempts=self._backoff.failures,
+                )
             return wait_s
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the cloud without a word
             self._log.failure("events_failed", error)

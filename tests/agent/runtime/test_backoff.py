@@ -31,3 +31,13 @@ def test_nothing_is_tried_before_its_time() -> None:
     backoff.succeed()
     assert backoff.may_try(0)
     assert backoff.fail(0) == 4
+
+
+def test_days_without_a_link_fill_no_log() -> None:
+    """The first failures are told, then ever fewer."""
+    backoff = Backoff(lambda: 0.0)
+    told = []
+    for _ in range(1_000):
+        backoff.fail(0.0)
+        told.append(backoff.is_news)
+    assert [number for number, is_news in enumerate(told, 1) if is_news] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
