@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dualtone.domain.agent_events import ClockOffset
+from dualtone.domain.audio.g711 import CLOCK_HZ
+from dualtone.domain.audio.placement import TOLERANCE, Anchor
+from dualtone.domain.audio.timeline import FRAME
 from dualtone.domain.pause_ledger import Ledger, LedgerCommand, LiveCall
 from dualtone.usecases.cut_paused_spans import late_pauses
-from dualtone.usecases.puncture_recording import CODEC_REACH_MS, Times
+from dualtone.usecases.puncture_recording import CODEC_REACH_MS, PLACED_LATER_MS, Times
 from tests.call_samples import AGENT, ANSWERED_US, CALL, TENANT
 from tests.pause_samples import at
 
@@ -101,6 +105,7 @@ TIMES: Final = Times(
         ("within one", 3.1, 3.2, (3, 3)),
         ("over the encoder's look-ahead before it", 3.01, 3.5, (2, 3)),
         ("over the packet that overlaps behind it", 3.5, 3.99, (3, 4)),
+        ("over what lies later than it arrived", 3.5, 3.8, (3, 4)),
         ("on the edges", 3, 4, (2, 4)),
         ("from before the recording", -5, 0.5, (0, 0)),
         ("beyond its end", 11.5, 40, (11, 12)),
@@ -115,11 +120,21 @@ def test_which_segments_hold_a_span(name: str, from_s: float, to_s: float, expec
 
 @given(st.integers(0, 12_000_000), st.integers(0, 12_000_000), st.sampled_from([1000, 20, 60_000]))
 def test_no_sample_of_a_span_lies_outside_its_segments(from_us: int, length_us: int, segment_ms: int) -> None:
-    """With 20 ms to spare on both sides, whatever was rounded."""
+    """With 20 ms to spare on both sides, and what placement may be off at the end, whatever was rounded."""
     times = replace(TIMES, segment_ms=segment_ms)
     count = -(-12_007 // segment_ms)
     found = times.segments(ANSWERED_US + from_us, ANSWERED_US + from_us + length_us, count)
     assert found is not None
     first, last = found
     assert first * segment_ms * 1000 <= max(from_us - 1000 * CODEC_REACH_MS, 0)
-    assert (last + 1) * segment_ms * 1000 > from_us + length_us + 1000 * CODEC_REACH_MS or last == count - 1
+    reach_us = 1000 * (PLACED_LATER_MS + CODEC_REACH_MS)
+    assert (last + 1) * segment_ms * 1000 > from_us + length_us + reach_us or last == count - 1
+
+
+def test_a_span_reaches_as_far_as_a_packet_may_lie_after_its_arrival() -> None:
+    """A source whose first second came 150 ms slower than the rest lies 150 ms late ever after; 200 are the most."""
+    assert PLACED_LATER_MS * CLOCK_HZ == TOLERANCE * 1000
+    sent = np.arange(500, dtype=np.int64) * FRAME
+    arrival = sent + np.where(sent < CLOCK_HZ * 3 // 2, CLOCK_HZ * 15 // 100, 0)
+    later = Anchor().place(sent.astype(np.uint32), arrival) - arrival
+    assert later.max() == CLOCK_HZ * 15 // 100

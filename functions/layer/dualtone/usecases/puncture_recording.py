@@ -6,7 +6,9 @@ certificate says when that was, and an item that was copied earlier is the limit
 certificates, gaps and audit event change in one transaction, so that a punctured second is always a declared one.
 
 A span reaches outward to whole segments, and over one packet of 20 ms on both sides: the encoder looks 6.5 ms ahead,
-and its packets overlap by as much (RFC 6716 section 4.2, RFC 7845 section 4.2).
+and its packets overlap by as much (RFC 6716 section 4.2, RFC 7845 section 4.2). Spans are times of arrival, while the
+audio lies where its RTP timestamps put it: up to 200 ms after it arrived, if the source began on a slower path
+(``audio.placement``). So a span reaches that much further at its end; at its beginning the margin of every pause does.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ PAUSED_AUDIO_DESTROYED: Final = "paused_audio_destroyed"
 """Flag of a recording of which paused seconds were destroyed."""
 
 CODEC_REACH_MS: Final = 20
+PLACED_LATER_MS: Final = 200
+"""How long after its arrival a packet may lie on the timeline; ``audio.placement.TOLERANCE``, without numpy."""
 
 _TRIES: Final = 8
 
@@ -64,7 +68,7 @@ class Times:
             count: How many segments there are.
         """
         first = (from_us // 1000 - self.started_at_ms - CODEC_REACH_MS) // self.segment_ms
-        last = (-(-to_us // 1000) - self.started_at_ms + CODEC_REACH_MS) // self.segment_ms
+        last = (-(-to_us // 1000) - self.started_at_ms + PLACED_LATER_MS + CODEC_REACH_MS) // self.segment_ms
         return (max(first, 0), min(last, count - 1)) if first < count and last >= 0 else None
 
 
