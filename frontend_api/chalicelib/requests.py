@@ -69,7 +69,7 @@ class NamedCall(_Request):
 
     @model_validator(mode="after")
     def _one_name(self) -> Self:
-        if len(self.model_fields_set & {"call_id", "ucid", "extension", "external_id"}) != 1:
+        if len(self.model_dump(exclude_none=True)) != 1:
             raise ValueError("name the call by exactly one of call_id, ucid, extension and external_id")
         return self
 

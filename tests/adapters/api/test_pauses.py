@@ -319,7 +319,8 @@ def test_a_call_that_is_over_is_cut(
     assert answer.json["outcome"] == "too_late"
     assert [(one["call_id"], one["state"]) for one in answer.json["calls"]] == [(live.call, "ended")]
     assert waiting(cloud, "CutQueue") == [{"tenant": "acme", "call": live.call}]
-    assert [command.call for command in agent.commands()] == [live.call]
+    # The entry lasts, as far as anybody said: whatever call goes by that name next is paused too.
+    assert [command.call for command in agent.commands()] == [live.call, None]
     # What began after the call is no business of its own: it waits for another call.
     afterwards = post_json("/v1/pauses", {"call": named}, token=officer)
     assert afterwards.json["outcome"] == "pending"
@@ -362,6 +363,7 @@ def test_the_tenants_lease_and_policy_apply(agent: LiveAgent, live: CallEvent, o
     ("resource", "body"),
     [
         ("/v1/pauses", {"call": {}}),
+        ("/v1/pauses", {"call": {"ucid": None}}),
         ("/v1/pauses", {"call": {"ucid": "0018803B69810C6D", "call_id": "x"}}),
         ("/v1/pauses", {"call": {"dialog": "x"}}),
         ("/v1/pauses", {"call": {"ucid": "not a ucid"}}),

@@ -169,6 +169,45 @@ def test_a_call_whose_tokens_are_there_before_it_is_waited_for(world: World) -> 
     assert (command.match, command.call) == (TOKEN, None)
 
 
+def test_a_call_that_ended_a_moment_ago_need_not_be_the_one_that_is_meant(world: World) -> None:
+    """It is paused, and so is the one to come: a transfer begins a dialog of its own under the same name."""
+    world.live(state="ended", ended_at_ms=NOW - 100)
+    world.found = [[CALL], [CALL]]
+    assert world.commands.by_match(TENANT, TOKEN, PAUSE, FACTS) == [Issued(CALL, NOW, "ended")]
+    assert [(token, order) for token, order, _number in world.kept] == [(TOKEN, PAUSE)]
+    assert [command.match for _queue, command in world.sent if command.call is None] == [TOKEN]
+    assert len(world.ledgers[CALL].commands) == 1
+
+
+def test_the_late_report_of_a_span_that_is_over_waits_for_no_call(world: World) -> None:
+    """The call that is over is the one that is meant."""
+    world.live(state="ended", ended_at_ms=NOW - 100)
+    world.found = [[CALL]]
+    over = replace(PAUSE, effective_at_ms=NOW - 9000, until_ms=NOW - 5000)
+    assert world.commands.by_match(TENANT, TOKEN, over, FACTS) == [Issued(CALL, NOW, "ended")]
+    assert world.kept == []
+
+
+def test_one_calls_agent_keeps_an_order_from_no_other_call(world: World) -> None:
+    """All of them are paused that can be; then 503, so that the sender comes again for the rest."""
+    other = CallId("01JD00000000000000000CA111")
+    world.live()
+    world.live(other, agent_id=OTHER_AGENT)
+    world.states[OTHER_AGENT] = AgentState.ACTIVE
+    world.found = [[CALL, other]]
+    send = world.send
+
+    def refuses_the_first(queue_url: str, envelope: Envelope) -> None:
+        if queue_url.endswith(AGENT):
+            raise Unavailable("sending: ServiceUnavailable")
+        send(queue_url, envelope)
+
+    world.send = refuses_the_first  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        world.commands.by_match(TENANT, TOKEN, PAUSE, FACTS)
+    assert [command.call for _queue, command in world.sent] == [other]
+
+
 def test_a_name_of_too_many_calls_is_refused(world: World) -> None:
     """Rather than that some are left out."""
     world.found = [[CALL] * 101]

@@ -126,21 +126,24 @@ class CommandCalls:
     def by_match(self, tenant: TenantId, token: str, order: Order, facts: RequestFacts) -> list[Issued]:
         """Gives an order to every call that has a match token at the time of the order's span.
 
+        It is kept for a call to come unless one of these is live: what ended a moment ago need not be the call that is
+        meant. Only the report of a span that is over is content with a call that is over.
+
         Returns:
-            The commands; none if no call is known, and the order is kept for one.
+            The commands; none if no call is known.
 
         Raises:
             MalformedInput: If a hundred calls have that token: it names no call, and some would be left out.
             Unavailable: If a store or a queue does not answer.
         """
         found = self._to_matching(tenant, token, order, facts)
-        if found:
+        if _are_meant(order, found):
             return found
         number = call_command.next_number(0, self._now_ms())
         event = self._event(tenant, order, facts, "", number)
         self._matches.keep(tenant, token, order, number, event)
-        found = self._to_matching(tenant, token, order, facts)
-        if not found:
+        found += self._to_matching(tenant, token, order, facts, but=[one.call for one in found])
+        if not _are_meant(order, found):
             self._send_to_all(tenant, token, order, number)
         return found
 
@@ -157,16 +160,24 @@ class CommandCalls:
         if known or self._ledgers.issue(tenant, call, order.for_ledger(number), None):
             self._send(tenant, ledger.live.agent_id, order, call, number)
 
-    def _to_matching(self, tenant: TenantId, token: str, order: Order, facts: RequestFacts) -> list[Issued]:
+    def _to_matching(
+        self, tenant: TenantId, token: str, order: Order, facts: RequestFacts, *, but: Sequence[CallId] = ()
+    ) -> list[Issued]:
         calls = self._matches.matching(tenant, token, order.effective_at_ms)
         if len(calls) > _MOST_CALLS:
             raise MalformedInput(f"more than {_MOST_CALLS} calls go by that name: use one of a call", http_status=422)
-        issued = []
+        issued, missed = [], None
         for call in calls:
+            if call in but:
+                continue
             try:
                 issued.append(self._command(tenant, call, order, facts))
             except NotFound:  # its tokens are written a moment before the call itself
                 continue
+            except Unavailable as error:  # one call's agent keeps the order from no other call
+                missed = missed or error
+        if missed is not None:
+            raise missed
         return [one for one in issued if one is not None]
 
     def _command(self, tenant: TenantId, call: CallId, order: Order, facts: RequestFacts) -> Issued | None:
@@ -223,6 +234,11 @@ class CommandCalls:
             details["until_ms"] = order.until_ms
         verb = VERBS[order.action]
         return facts.event(verb, Outcome.GRANTED, tenant=tenant, who=order.by, which=which, details=details)
+
+
+def _are_meant(order: Order, found: Sequence[Issued]) -> bool:
+    """Whether the calls that were found are all that an order can mean."""
+    return any(one.state == "live" for one in found) or bool(found and order.until_ms is not None)
 
 
 def _given(order: Order, commands: Sequence[LedgerCommand]) -> int | None:
