@@ -95,6 +95,8 @@ class MediaProcess:
             self._send(Alarm(kind="memory_unlocked"))
         if self._can_dump:
             self._send(Alarm(kind="core_dumps"))
+        if not process_limits.come_first():
+            self._log.info("media_priority", state="as_others")
         gc.collect()
         gc.freeze()
         next_tick_us, seen_signals = self._clock.now_us(), 0
