@@ -1,4 +1,4 @@
-"""What a process of the agent asks of the kernel: no core dumps, no life without its parent, files, a place in front."""
+"""What a process of the agent asks of the kernel: no core dumps, no life without its parent, files, precedence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def raise_file_limit() -> int:
 
 
 def come_first() -> bool:
-    """Puts this thread before others that want the processors: a pause must not wait; tells whether that was allowed."""
+    """Puts this thread before others that want the processors, so that no pause waits; tells whether it may."""
     try:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     except PermissionError:
