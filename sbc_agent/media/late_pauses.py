@@ -37,7 +37,7 @@ class LatePauses:
         """Carries a command out.
 
         Returns:
-            The answer; an alarm instead where the spool refuses to note it, and then nothing has changed.
+            The answer; an alarm instead where the spool refuses to note it; then it can be given again.
         """
         call = CallId(command.call)
         if not self._recovery.is_spooled(call):
@@ -59,13 +59,16 @@ class LatePauses:
             if owed is None:
                 return applied(command, "superseded", at_us=now_us, causes=silence.causes)
             command = owed
-            replace_file(directory / STATE_NAME, unfinished.state.encode())
             causes = silence.causes
-        if isinstance(command, Resume):
+        cut = None
+        if isinstance(command, Pause):
+            to_us = max(command.at_us, now_us) if command.until_us is None else command.until_us - 1
+            cut = Cut(command.command, command.from_us, max(to_us, command.from_us))
+            cuts.note(directory, cut)  # first: once its number is noted, a command that comes again does nothing
+        if unfinished is not None:
+            replace_file(directory / STATE_NAME, unfinished.state.encode())
+        if cut is None:
             return applied(command, "acknowledged", at_us=now_us, causes=causes)
-        to_us = max(command.at_us, now_us) if command.until_us is None else command.until_us - 1
-        cut = Cut(command.command, command.from_us, max(to_us, command.from_us))
-        cuts.note(directory, cut)
         self._disk.submit(call, partial(cuts.carry_out, directory, call, cut))
         return applied(command, "too_late", at_us=now_us, left_until_us=cut.to_us, causes=causes)
 
