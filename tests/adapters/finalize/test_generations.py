@@ -93,6 +93,11 @@ class World:
         """Writes an item of the index as another function would."""
         self.cloud.dynamodb.put_item(TableName=INDEX, Item=to_item(item))
 
+    def live(self, state: str) -> None:
+        """What the agent's events said of the call."""
+        said = {"agent_id": AGENT, "state": state, "started_at_ms": self.time.now_ms, "revision": 1}
+        self.put({"pk": f"{TENANT}#call#{CALL}", "sk": "live", **said})
+
     def health(self, *live: str) -> None:
         """The agent's report is taken now."""
         self.put({"pk": f"{TENANT}#agents", "sk": AGENT, "seen_at_ms": self.time.now_ms, "live": list(live)})
@@ -292,6 +297,42 @@ def test_a_part_that_was_lacking_makes_the_next_generation(world: World) -> None
     assert (world.recording()["generation"], world.recording()["flags"]) == (2, [])
     assert world.cloud.ingest_keys() == []
     assert len(world.cloud.receipts()) == 1
+
+
+@pytest.mark.parametrize("state", ["ended", "spooled"])
+def test_an_agent_that_lives_keeps_no_ended_call_from_being_looked_at(world: World, state: str) -> None:
+    """Its word is no reason to overlook a lacking part, files that expire, or that a call is recorded as a whole."""
+    world.live(state)
+    sent = sample(world.cloud)
+    lacking = sent.part_keys[2]
+    world.arrive(sent, without=(lacking,))
+    assert world.recording()["flags"] == ["damaged"]
+    world.time.pass_by(hours=2)
+    world.arrive(sent, without=tuple(set(sent.files) - {lacking}))
+    world.health()
+    assert world.sweep() == {Step.FINALIZE: 1}
+    world.deliver(*world.cloud.asked())
+    assert (world.recording()["generation"], world.recording()["flags"]) == (2, [])
+    assert world.cloud.ingest_keys() == []
+    world.time.pass_by(hours=2)
+    world.health()
+    assert world.sweep() == {Step.FORGET: 1}
+    assert world.watches() == []
+
+
+def test_files_that_are_about_to_expire_are_finalised_though_the_agent_lives(world: World) -> None:
+    """The manifest never came, the agent keeps the call and says so: on the twelfth day what came is recorded."""
+    sent = sample(world.cloud)
+    world.arrive(sent, without=(MANIFEST,))
+    world.live("spooled")
+    for _ in range(12):
+        world.health()
+        assert set(world.sweep()) <= {Step.WAIT}
+        world.time.pass_by(hours=24)
+    world.health()
+    assert world.sweep() == {Step.FINALIZE: 1}
+    world.deliver(*world.cloud.asked())
+    assert world.recording()["generation"] == 1
 
 
 def test_a_later_generation_never_holds_less(world: World) -> None:

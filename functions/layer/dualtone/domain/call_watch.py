@@ -160,7 +160,10 @@ def next_step(watch: Watch, signs: Signs, now_ms: int, rules: Rules) -> tuple[St
         asked = replace(heard, asked_for_ms=signs.newest_ms, due_at_ms=now_ms + rules.look_again_ms)
         return Step.FINALIZE, asked
     if silent_ms < rules.interrupted_after_ms:
-        alive = replace(heard, due_at_ms=heard_at_ms + rules.interrupted_after_ms, interrupted_at_ms=None)
+        due_at_ms = heard_at_ms + rules.interrupted_after_ms
+        if signs.recorded_at_ms is not None:  # what is kept of it is seldom news
+            due_at_ms = now_ms + rules.look_again_ms
+        alive = replace(heard, due_at_ms=due_at_ms, interrupted_at_ms=None)
         return Step.WAIT if watch.interrupted_at_ms is None else Step.HEARD_AGAIN, alive
     later = replace(heard, due_at_ms=now_ms + rules.look_again_ms)
     if watch.interrupted_at_ms is None and signs.recorded_at_ms is None and not signs.has_manifest:

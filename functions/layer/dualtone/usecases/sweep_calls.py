@@ -7,9 +7,9 @@ is for those that something can be done. The notice of S3 costs one small messag
 and goes the same way as that of the manifest; a listing of the bucket would cost with everything that lies there.
 
 A run asks the index which calls are due: what it costs depends on how many calls are live, not on how many there were.
-A call that its agent tells of is looked at no further. Of the others the ingest bucket is listed, call by call, and
-``call_watch`` decides. The finaliser is asked by a message to its own queue: it has the memory and the time, and its
-commit decides what came first if the manifest arrives after all.
+A call that lasts, as its agent tells, is looked at no further. Of the others, those that wait on their agent's disk
+included, the ingest bucket is listed, call by call, and ``call_watch`` decides. The finaliser is asked by a message to
+its own queue: it has the memory and the time, and its commit decides what came first if the manifest arrives after all.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class SweepCalls:
     def _look(self, watch: Watch, word: AgentWord | None, now_ms: int) -> Step:
         lasts = word is not None and watch.call in word.live
         told_at_ms = word.at_ms if word is not None and (lasts or self._watches.is_kept(watch)) else None
-        if call_watch.is_told_of(watch, told_at_ms, now_ms, self._rules):
+        if lasts and call_watch.is_told_of(watch, told_at_ms, now_ms, self._rules):
             signs = Signs(told_at_ms, None, None, lasts)
         else:
             generation = self._generations.latest_generation(watch.tenant, watch.call)
