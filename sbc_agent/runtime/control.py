@@ -12,27 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
-from dualtone.domain import agent_events, call_match
+from dualtone.domain import agent_events, call_match, ids
 from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEvent, Event, LeaseEvent
-from dualtone.domain.call_command import Command
+from dualtone.domain.call_command import Cause, Command
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId, TenantId
 from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume
 from sbc_agent.media.messages import Event as MediaEvent
+from sbc_agent.runtime.backoff import Backoff
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.orders import Order, of_command
+from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command
 from sbc_agent.runtime.pending_commands import PendingCommands
 
 ANSWER_S: Final = 5.0
 """So long a command's message waits for the media process before it is left in the queue, to come again."""
+RECUT_AGAIN_S: Final = 1.0
+"""So long it takes at first until the uplink is asked again about a cut, if it could not be asked."""
+_RECUT_CEILING_S: Final = 60.0
 
 
 class CommandedMedia(Protocol):
@@ -159,13 +164,42 @@ class Control:
         self._catch_up(call, tokens)
         return tokens
 
-    def on_adopted(self, call: CallId, matches: Collection[str], began_at_us: int) -> None:
+    def on_adopted(
+        self, call: CallId, matches: Collection[str], began_at_us: int, instead_of: CallId | None = None
+    ) -> None:
         """A call of an earlier run goes on; see ``recorder.CallListener``."""
         known = self._calls.get(call) or KnownCall(call, "live", began_at_us)
+        if instead_of is not None:
+            known = replace(known, causes=self._causes_of(instead_of))
+            self._inherit(known)
         self._inherited[call] = frozenset(matches)
         known = self._calls.put(replace(known, state="live", tokens=known.tokens | frozenset(matches)))
         self._tell(known)
         self._catch_up(call, known.tokens)
+
+    def _causes_of(self, call: CallId) -> tuple[str, ...]:
+        """Why a call was silent, and what it was asked that nobody has answered yet."""
+        known = self._calls.get(call)
+        causes = set(known.causes) if known is not None else set()
+        for execution in self._executions.values():
+            if execution.call == call and not execution.applied.done():
+                change = causes.add if execution.order.action == "pause" else causes.discard
+                change(execution.order.cause)
+        return tuple(sorted(causes))
+
+    def _inherit(self, known: KnownCall) -> None:
+        """Makes a call silent from its beginning for the causes that it has."""
+        for cause in known.causes:
+            now_us = self._clock.now_us()
+            command = ids.ulid(now_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES))
+            self._log.error("pause_inherited", call=known.call, cause=cause)
+            order = inherited_pause(
+                cast("Cause", cause), command=command, began_us=known.started_us, received_us=now_us
+            )
+            try:
+                self._execute(known.call, order)
+            except Unavailable as error:
+                self._log.failure("pause_failed", error, call=known.call)
 
     def settle(self) -> None:
         """What an earlier run left and nobody adopted is over: it is being closed, or lies in the spool."""
@@ -190,11 +224,17 @@ class Control:
             ``expired``, ``pending``, or ``applied``.
 
         Raises:
-            Unavailable: If the media process did not answer: the command is to be repeated.
+            Unavailable: If the media process did not answer, or if a resume by match is expired by a clock that was
+                never measured: the command is to be repeated. A pause counts then as if it had been issued now.
         """
-        if command.has_expired(self._true_time.now_ms()):
-            self._log.warning("command_expired", call=command.call, kind=command.action)
-            return "expired"
+        now_ms = self._true_time.now_ms()
+        if command.has_expired(now_ms):
+            if self._true_time.measured is not None or command.match is None:
+                self._log.warning("command_expired", call=command.call, kind=command.action)
+                return "expired"
+            if command.action == "resume":  # silence can wait until it is known what time it is
+                raise Unavailable("true time was never measured")
+            command = issued_at(command, now_ms)
         order = of_command(command, received_us=self._clock.now_us(), clock=self.offset())
         if command.call is not None:
             carried = self.carry_out_on(CallId(command.call), order)
@@ -290,15 +330,29 @@ class Control:
 
     async def _cut(self, event: CutDone) -> None:
         """Tells the cloud of a cut when no older bytes of the parts can reach it any more."""
-        try:
-            waiting = await asyncio.to_thread(self._recut, CallId(event.call), event.parts)
-            await asyncio.wrap_future(waiting)
-        finally:
-            execution = self._executions.pop((event.call, event.command), None)
+        await self._nothing_older(event)
+        execution = self._executions.get((event.call, event.command))
+        if execution is not None:  # the cut may be done while the disk still refuses the answer
+            await asyncio.wait([execution.applied])
+            self._executions.pop((event.call, event.command), None)
         self._events.put(CutEvent(event.call, event.command, event.from_us, event.to_us, list(event.parts)))
         self._log.info("spool_cut", call=event.call, parts=len(event.parts))
         if execution is not None and not execution.gone.done():
             execution.gone.set_result(None)
+
+    async def _nothing_older(self, event: CutDone) -> None:
+        """Waits until no older bytes of the parts can reach the cloud, however often it takes to ask for that."""
+        backoff = Backoff(random.random, first_s=RECUT_AGAIN_S, ceiling_s=_RECUT_CEILING_S)
+        while True:
+            try:
+                await asyncio.wrap_future(await asyncio.to_thread(self._recut, CallId(event.call), event.parts))
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from asking, the cloud waits for the cut
+                wait_s = backoff.fail(asyncio.get_running_loop().time())
+                if backoff.is_news:
+                    self._log.failure("recut_failed", error, call=event.call, retry_s=round(wait_s, 1))
+                await asyncio.sleep(wait_s)
+            else:
+                return
 
     def _lease_expired(self, event: LeaseExpired) -> None:
         self._events.put(LeaseEvent(event.call, event.cause, event.on_expiry, event.at_us))

@@ -7,12 +7,16 @@ of silence (``domain.pause_ledger`` reckons the same way).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from dualtone.domain import pause_ledger
 from dualtone.domain.agent_events import ClockOffset
-from dualtone.domain.call_command import Action, Cause, Command, OnExpiry, Origin
+from dualtone.domain.call_command import DEFAULT_LEASE_S, Action, Cause, Command, OnExpiry, Origin
 from sbc_agent.media.messages import Pause, Resume
+
+BY_RESTART: Final = "agent:restart"
+"""Who asks for silence that a call inherits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,40 @@ class Order:
             lease_us=1_000_000 * self.lease_s,
             on_expiry=self.on_expiry,
         )
+
+
+def inherited_pause(cause: Cause, *, command: str, began_us: int, received_us: int) -> Order:
+    """The pause of a call that goes on with one that could not be adopted: silent from its beginning.
+
+    It has the lowest number, so that any resume lifts it, and stays silent when its lease runs out.
+    """
+    return Order(
+        action="pause",
+        cause=cause,
+        origin="lan",
+        number=1,
+        command=command,
+        by=BY_RESTART,
+        received_us=received_us,
+        effective_us=began_us,
+        from_us=began_us,
+        until_us=None,
+        lease_s=DEFAULT_LEASE_S,
+        on_expiry="silent",
+        dated=True,
+    )
+
+
+def issued_at(command: Command, now_ms: int) -> Command:
+    """A command with all of its times moved so that it is issued now: what a clock makes of it that may be wrong."""
+    later_ms = now_ms - command.issued_at_ms
+    return replace(
+        command,
+        issued_at_ms=now_ms,
+        expires_at_ms=command.expires_at_ms + later_ms,
+        effective_at_ms=None if command.effective_at_ms is None else max(0, command.effective_at_ms + later_ms),
+        until_ms=None if command.until_ms is None else max(0, command.until_ms + later_ms),
+    )
 
 
 def of_command(command: Command, *, received_us: int, clock: ClockOffset, origin: Origin = "cloud") -> Order:

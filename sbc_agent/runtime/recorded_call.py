@@ -29,8 +29,18 @@ class CallListener(Protocol):
             The tokens that the call can be found by: the journal keeps them.
         """
 
-    def on_adopted(self, call: CallId, matches: Collection[str], began_at_us: int) -> None:
-        """A call of an earlier run goes on; until its facts are told again it is known by these tokens alone."""
+    def on_adopted(
+        self, call: CallId, matches: Collection[str], began_at_us: int, instead_of: CallId | None = None
+    ) -> None:
+        """A call of an earlier run goes on; until its facts are told again it is known by these tokens alone.
+
+        Args:
+            call: The call.
+            matches: The tokens.
+            began_at_us: When it began, by the agent's clock.
+            instead_of: Which call of the earlier run it goes on with, if that could not be adopted: what that was
+                silent for, it is silent for from its beginning.
+        """
 
 
 @dataclass(slots=True)
@@ -47,6 +57,7 @@ class RecordedCall:
         matches: The tokens that it can be found by.
         inherited: Those of them that an earlier run made of facts that this one may not know.
         kept: What the journal says of it; None if a later run would not find it.
+        instead_of: The call of an earlier run that could not be adopted, and that this one goes on with.
         is_known: Whether this run was told its facts.
         is_adopted: Whether an earlier run began it.
         is_abandoned: Whether, besides, this one cannot go on with it.
@@ -61,6 +72,7 @@ class RecordedCall:
     matches: frozenset[str] = frozenset()
     inherited: frozenset[str] = frozenset()
     kept: LiveCall | None = None
+    instead_of: CallId | None = None
     is_known: bool = False
     is_adopted: bool = False
     is_abandoned: bool = False

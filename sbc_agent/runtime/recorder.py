@@ -114,7 +114,7 @@ class Recorder:
         for call in self._calls.values():
             if call.call is not None and not call.is_abandoned:
                 if call.is_adopted:
-                    listener.on_adopted(call.call, call.inherited, call.began_at_us)
+                    listener.on_adopted(call.call, call.inherited, call.began_at_us, call.instead_of)
                 if call.is_known:
                     self._identify(call, "live", call.began_at_us)
 
@@ -210,13 +210,13 @@ class Recorder:
         at_us = clock.now_us()
         self._log.error("adoption_failed", call=call.call)
         self._identify(call, "ended", at_us)
-        before = call.kept
+        before, call.instead_of = call.kept, call.call
         begun = self._begin(call, at_us)
+        if self._listener is not None:  # at once: it may have to be silent from its beginning
+            self._listener.on_adopted(begun, call.inherited, at_us, call.instead_of)
         if before is not None:
             self._keep(call, dataclasses.replace(before, call=begun, began_at_us=at_us))
             self._forget(RecordedCall("", kept=before), (), (at_us - clock.offset_us) / 1_000_000)
-        if self._listener is not None:
-            self._listener.on_adopted(begun, call.inherited, at_us)
         self._media.session(begun, call.facts)
 
     def _keep(self, call: RecordedCall, live: LiveCall) -> None:

@@ -198,6 +198,7 @@ class Desk:
         )
         self.recuts: list[tuple[str, tuple[str, ...]]] = []
         self.recut_futures: list[Future[None]] = []
+        self.recut_failures = 0
         self.control = Control(
             tenant=TENANT,
             clock=self.time,
@@ -214,6 +215,9 @@ class Desk:
         self._ids = itertools.count(1)
 
     def _recut(self, call: CallId, names: Iterable[str]) -> Future[None]:
+        if self.recut_failures:
+            self.recut_failures -= 1
+            raise OSError("the disk refuses")
         self.recuts.append((call, tuple(names)))
         future: Future[None] = Future()
         self.recut_futures.append(future)

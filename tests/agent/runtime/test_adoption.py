@@ -31,13 +31,17 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
         self.adopted: list[tuple[str, frozenset[str], int]] = []
+        self.instead_of: list[CallId | None] = []
 
     def on_call(self, call: CallId, facts: Mapping[str, Any], state: str, at_us: int) -> Collection[str]:
         assert at_us > OFFSET_US
         self.heard.append((call, state))
         return {person["aor"] for person in facts.get("participants", ())}
 
-    def on_adopted(self, call: CallId, matches: Collection[str], began_at_us: int) -> None:
+    def on_adopted(
+        self, call: CallId, matches: Collection[str], began_at_us: int, instead_of: CallId | None = None
+    ) -> None:
+        self.instead_of.append(instead_of)
         self.adopted.append((call, frozenset(matches), began_at_us))
 
 
@@ -181,6 +185,11 @@ def test_a_call_that_the_media_process_cannot_adopt_begins_anew(directory: Path)
     assert [facts["sip_call_id"] for facts in second.media.calls[new].sessions] == [src.call_id]
     assert listener.heard == [(old, "ended")]
     assert [call for call, _, _ in listener.adopted] == [old, new]
+    assert listener.instead_of == [None, old]
+    late = Listener()
+    second.recorder.attach(late)
+    assert [(call, began_us) for call, _, began_us in late.adopted] == [(new, second.media.calls[new].began_us)]
+    assert late.instead_of == [old], "a control channel that comes later learns it all the same"
     assert events(second) == ["adoption_failed", "call_began"]
     third, legacy = run(directory, ports=2, now=1002.0)
     assert [live.call for live in legacy.live] == [new]

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from dualtone.domain import call_match
-from dualtone.domain.agent_events import LeaseEvent
-from dualtone.domain.call_command import Command
+from dualtone.domain.agent_events import AckEvent, CutEvent, LeaseEvent
+from dualtone.domain.call_command import Command, Origin
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
-from sbc_agent.media.messages import Finished, LeaseExpired
+from sbc_agent.media.messages import CutDone, Finished, LeaseExpired
+from sbc_agent.media.silence import Silence
+from sbc_agent.runtime.clock_offset import Measurement, TrueTime
+from sbc_agent.runtime.orders import of_command
 from tests.agent.runtime.controlled import (
     HOLD_BACK_US,
     LIVE_KEY,
@@ -34,6 +37,11 @@ HOUR_US = 3_600_000_000
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
+
+
+def now(desk: Desk) -> dict[str, Any]:
+    """When an order is received."""
+    return {"received_us": desk.time.now_us(), "clock": desk.control.offset()}
 
 
 def obey(desk: Desk, *commands: Any) -> list[str]:
@@ -141,6 +149,28 @@ def test_an_expired_command_is_refused(desk: Desk) -> None:
     assert desk.media.commands == []
 
 
+def test_a_clock_that_was_never_measured_refuses_no_pause_by_match(desk: Desk) -> None:
+    """It may be an hour ahead: the pause counts from now, its resume comes again when it is known what time it is."""
+    call, issued_ms = desk.begin(), desk.true_time.now_ms() - 3_600_000
+    name: dict[str, Any] = {
+        "match": token("ucid", UCID),
+        "issued_at_ms": issued_ms,
+        "expires_at_ms": issued_ms + 60_000,
+    }
+    desk.true_time = desk.control._true_time = TrueTime(desk.time)
+    pause = desk.command(**name, effective_at_ms=issued_ms - 1_000, number=issued_ms)
+    assert obey(desk, pause) == ["applied"]
+    (sent,) = desk.media.commands
+    assert sent.from_us == desk.time.now_us() - 1_000_000 - 250_000 - desk.true_time.uncertainty_us  # type: ignore[union-attr]
+    resume = desk.command("resume", **name, number=issued_ms + 1)
+    with pytest.raises(Unavailable):
+        obey(desk, resume)
+    assert desk.causes(call) == ("payment",)
+    desk.true_time.learn(Measurement(-HOUR_US, ROUND_TRIP_US, desk.time.now_us()))
+    assert obey(desk, resume) == ["applied"]
+    assert desk.causes(call) == ()
+
+
 def test_a_call_that_is_not_here_is_unknown(desk: Desk) -> None:
     """The cloud is told so."""
     elsewhere = call_id(1, 7)
@@ -219,6 +249,49 @@ def test_after_a_late_pause_the_cloud_hears_when_nothing_older_is_in_flight(desk
     assert (cut.call, cut.parts) == (call, ["part-00-000000.dtp"])
     assert cut.from_us <= 1000 * meant_ms - 250_000
     assert [ack.outcome for ack in desk.told.acks] == ["too_late"]
+
+
+def test_a_cut_waits_for_the_answer_that_the_disk_holds_up(desk: Desk) -> None:
+    """The spool was cut before the call's state could be noted: the cloud hears the answer all the same, and first."""
+    call = desk.begin()
+    desk.time.pass_s(20)
+    desk.media.answers = False
+    pause = desk.command(call=call, effective_at_ms=desk.true_time.now_ms() - 15_000)
+
+    async def scenario() -> None:
+        obeying = asyncio.ensure_future(desk.control.obey(pause))
+        await until(lambda: desk.media.commands)
+        cut = CutDone(call=call, command=pause.id, from_us=START_US, to_us=START_US + 1, parts=("part-00-000000.dtp",))
+        desk.control.media_event(cut)
+        await until(lambda: desk.recut_futures)
+        desk.recut_futures[0].set_result(None)
+        await asyncio.sleep(0.05)
+        assert desk.told.cuts == []
+        desk.media.answer(desk.media.commands[0])
+        assert await obeying == "applied"
+        await until(lambda: desk.told.cuts)
+
+    asyncio.run(scenario())
+    told = [event for event in desk.told.events if isinstance(event, AckEvent | CutEvent)]
+    assert [event.type for event in told] == ["ack", "cut"]
+
+
+def test_a_cut_is_told_although_the_disk_refused_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The uplink could not read what was sent: it is alarmed, and asked again."""
+    monkeypatch.setattr("sbc_agent.runtime.control.RECUT_AGAIN_S", 0.001)
+    call = desk.begin()
+    desk.time.pass_s(20)
+    desk.recut_failures = 3
+
+    async def scenario() -> None:
+        await desk.control.obey(desk.command(call=call, effective_at_ms=desk.true_time.now_ms() - 15_000))
+        async with asyncio.timeout(2):
+            await until(lambda: desk.recut_futures)
+            desk.recut_futures[0].set_result(None)
+            await until(lambda: desk.told.cuts)
+
+    asyncio.run(scenario())
+    assert len(desk.lines.named("recut_failed")) == 2, "the first and the second of three"
 
 
 def test_a_lease_that_runs_out_is_told(desk: Desk) -> None:
@@ -378,6 +451,50 @@ def test_after_a_restart_adopted_calls_are_found_by_their_tokens(tmp_path: Path)
         obey(desk, desk.command("resume", match=token(kind, value)))
         assert desk.causes(lives) == ()
         desk.time.pass_s(1)
+
+
+@pytest.mark.parametrize("is_adopting", [False, True], ids=["before the control channel", "after it"])
+def test_a_call_that_begins_anew_is_silent_for_what_the_old_one_was(tmp_path: Path, is_adopting: bool) -> None:
+    """From its beginning, for every cause that nobody lifted, and until a resume of either origin."""
+
+    async def scenario() -> None:
+        first = Desk(tmp_path)
+        old = first.begin(1)
+        for action, cause in [("pause", "payment"), ("pause", "manual"), ("pause", "consent"), ("resume", "manual")]:
+            await first.control.obey(first.command(action, call=old, cause=cause))
+            first.time.pass_s(0.1)
+        desk = Desk(tmp_path, time=first.time)
+        name = [token("ucid", UCID)]
+        if is_adopting:
+            desk.control.on_adopted(old, name, START_US)
+            desk.control.settle()
+            desk.media.answers = False
+            desk.control.carry_out_on(old, of_command(desk.command("resume", call=old, cause="consent"), **now(desk)))
+            desk.media.answers = True
+            desk.control.on_call(old, {}, "ended", desk.time.now_us())
+        began_us = desk.time.now_us()
+        new = call_id(began_us // 1000, 2)
+        desk.media.silences[new] = Silence()
+        desk.time.pass_s(0 if is_adopting else 1.5)
+        desk.control.on_adopted(new, name, began_us, old)
+        desk.control.settle()
+        causes = ("payment",) if is_adopting else ("consent", "payment")
+        assert desk.causes(new) == causes
+        assert desk.media.silences[new].covers(began_us, desk.time.now_us())
+        assert desk.told.calls(new)[-1].causes == list(causes)
+        inherited = [ack for ack in desk.told.acks if ack.call == new]
+        assert {(ack.by, ack.outcome, ack.on_expiry) for ack in inherited} == {
+            ("agent:restart", "acknowledged", "silent")
+        }
+        assert len(desk.lines.named("pause_inherited")) == len(causes)
+        desk.time.pass_s(1)
+        origins: dict[str, Origin] = {"payment": "cloud", "consent": "lan"}
+        for cause, origin in origins.items():
+            resume = desk.command("resume", call=new, cause=cause)
+            desk.control.carry_out_on(new, of_command(resume, **now(desk), origin=origin))
+        assert desk.causes(new) == ()
+
+    asyncio.run(scenario())
 
 
 def test_a_full_disk_keeps_no_pause_from_a_call(desk: Desk) -> None:
