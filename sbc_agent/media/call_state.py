@@ -101,9 +101,12 @@ class StateFile:
         return ()
 
 
-def replace_file(path: Path, data: bytes, *, durably: bool = False) -> None:
-    """Writes a file that is whole or not there after a crash of this process; after a power failure if ``durably``."""
-    temporary = path.with_name(f".{path.name}.new")
+def replace_file(path: Path, data: bytes, *, durably: bool = False, suffix: str = ".new") -> None:
+    """Writes a file that is whole or not there after a crash of this process; after a power failure if ``durably``.
+
+    Of two threads that may write a file at once, each has a suffix of its own.
+    """
+    temporary = path.with_name(f".{path.name}{suffix}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -64,6 +64,13 @@ def noted(directory: Path) -> list[Cut]:
         raise MalformedInput("the note of what is to be cut cannot be read") from None
 
 
+def noted_for(directory: Path, command: str) -> Cut | None:
+    """The cut that was noted for a command; None if none was, or the note cannot be read."""
+    with suppress(MalformedInput):
+        return next((cut for cut in noted(directory) if cut.command == command), None)
+    return None
+
+
 def note(directory: Path, cut: Cut) -> None:
     """Notes a cut before it is promised; the note stays with the call. Raises OSError if the disk refuses."""
     before: list[Cut] = []

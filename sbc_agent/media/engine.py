@@ -142,6 +142,8 @@ class Engine:
             self._relieve(self._recordings, moment)
         self._ticked_us = moment.now_us
         self._pauses.tick(self._recordings, moment)
+        for command in self._late_pauses.due(moment.now_us):
+            self._pause_or_resume(command, moment)
         self._lines.drain_share(self._tick, moment)
         recordings, turn = self._turns.due(self._tick)
         self._leave(recordings, turn, moment.now_us - self._settings.hold_back_us, moment.now_us)

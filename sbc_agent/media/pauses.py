@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from dualtone.domain.call_files import SilentEntry
 from sbc_agent.media.call import Stream
 from sbc_agent.media.clock import FOREVER, Moment
+from sbc_agent.media.cuts import Cut
 from sbc_agent.media.lines import Lines
 from sbc_agent.media.messages import Alarm, Event, LeaseExpired, Pause, PauseApplied, Resume, SilentFrom
 from sbc_agent.media.recording import Answer, Recording
@@ -49,6 +50,8 @@ class Pauses:
         """Carries out a pause; ``PauseApplied`` answers it."""
         self.pass_time(recording, moment)
         call, silence = recording.call, recording.call.silence
+        if self._repeated(recording, command):
+            return
         owed = owed_pause(silence, command)
         if owed is None:
             self._tell(self._applied(recording, command, "superseded", moment))
@@ -70,22 +73,22 @@ class Pauses:
             silence.close(call.ended_at_us)
         self.pass_time(recording, moment)
         applied = self._applied(recording, command, "too_late" if is_late else "acknowledged", moment)
-        silent = tuple(
-            SilentFrom(stream=one.stream, rtp_timestamp=one.rtp_timestamp, at_us=one.at_us) for one in pause.silent_from
-        )
-        applied = applied.model_copy(update={"silent_from": silent})
+        applied = applied.model_copy(update={"silent_from": _told(pause.silent_from)})
         self._answer(recording, applied, (command.from_us, left_us) if is_late else None)
 
     def resume(self, recording: Recording, command: Resume, moment: Moment) -> None:
         """Carries out a resume; ``PauseApplied`` answers it."""
         self.pass_time(recording, moment)
         silence = recording.call.silence
+        if self._repeated(recording, command):
+            return
         if not silence.takes(command.origin, command.cause, command.number):
             self._tell(self._applied(recording, command, "superseded", moment))
             return
         if recording.call.ended_at_us is None:
             self._lines.drain_rows(recording.rows, moment)
-        silence.lift(command.origin, command.cause, command.number, max(command.at_us, moment.now_us), command.by)
+        lifted_us = max(command.at_us, moment.now_us)
+        silence.lift(command.origin, command.cause, command.number, lifted_us, command.by, command.command)
         self.set_windows(recording)
         self._answer(recording, self._applied(recording, command, "acknowledged", moment))
 
@@ -205,9 +208,53 @@ class Pauses:
             causes=recording.call.silence.causes,
         )
 
+    def _repeated(self, recording: Recording, command: Pause | Resume) -> bool:
+        """Answers a command that was carried out already as the first time; tells whether it was."""
+        if any(answer.event.command == command.command for answer in recording.answers):
+            return True  # as soon as it is noted
+        try:
+            cut = recording.spool.noted_cut(command.command)
+        except OSError:  # whether something was cut for it is not known
+            return False
+        answer = answer_again(recording.call.silence, command, cut)
+        if answer is None:
+            return False
+        self._answer(recording, answer)
+        if cut is not None:
+            recording.spool.cut_again(cut)
+        return True
+
     def _answer(self, recording: Recording, event: PauseApplied, cut: tuple[int, int] | None = None) -> None:
         recording.answers.append(Answer(event, cut))
         self.answer(recording)
+
+
+def answer_again(silence: Silence, command: Pause | Resume, cut: Cut | None) -> PauseApplied | None:
+    """The answer to a command that was carried out already, by this run or an earlier one; None if it was not.
+
+    Args:
+        silence: What the call remembers.
+        command: The command, as it comes again.
+        cut: What was noted to be cut for it, if anything was.
+    """
+    asked = (command.origin, command.cause, command.number, command.command)
+    if isinstance(command, Resume):
+        lifted_us = silence.lifted_at(*asked)
+        if lifted_us is None:
+            return None
+        again = applied(command, "acknowledged", at_us=lifted_us, causes=silence.causes)
+        return again.model_copy(update={"from_us": lifted_us})
+    pause = silence.carried_out(*asked)
+    if pause is None:
+        return None
+    again = applied(
+        command,
+        "acknowledged" if cut is None else "too_late",
+        at_us=pause.received_at_us,
+        left_until_us=0 if cut is None else cut.to_us,
+        causes=silence.causes,
+    )
+    return again.model_copy(update={"from_us": pause.from_us, "silent_from": _told(pause.silent_from)})
 
 
 def owed_pause(silence: Silence, command: Pause) -> Pause | None:
@@ -265,3 +312,7 @@ def applied(
             "causes": causes,
         }
     )
+
+
+def _told(silent_from: Sequence[SilentEntry]) -> tuple[SilentFrom, ...]:
+    return tuple(SilentFrom(stream=one.stream, rtp_timestamp=one.rtp_timestamp, at_us=one.at_us) for one in silent_from)

@@ -99,10 +99,11 @@ class Lapse:
 
 @checked(config=_STRICT, slots=True)
 class Lifted:
-    """The last resume of a cause by an origin: its number, and the moment in which it was carried out."""
+    """The last resume of a cause by an origin: number, the moment in which it was carried out, and its id."""
 
     number: int
     at_us: int
+    command: str = ""
 
 
 @checked(config=_STRICT, slots=True)
@@ -146,9 +147,20 @@ class Silence:
         lifted = self.lifted.get(_key(origin, cause))
         return lifted.at_us if lifted is not None and lifted.number > number else FOREVER
 
-    def lift(self, origin: str, cause: str, number: int, at_us: int, by: str) -> None:
+    def carried_out(self, origin: str, cause: str, number: int, command: str) -> CallPause | None:
+        """The pause that a command has begun already, if it has."""
+        asked = (origin, cause, number, command)
+        found = (one for one in self.pauses if (one.origin, one.cause, one.number, one.command) == asked)
+        return next(found, None)
+
+    def lifted_at(self, origin: str, cause: str, number: int, command: str) -> int | None:
+        """When a resume was carried out, if it is the last one of its origin and cause."""
+        lifted = self.lifted.get(_key(origin, cause))
+        return lifted.at_us if lifted is not None and (lifted.number, lifted.command) == (number, command) else None
+
+    def lift(self, origin: str, cause: str, number: int, at_us: int, by: str, command: str = "") -> None:
         """A resume is carried out."""
-        self.lifted[_key(origin, cause)] = Lifted(number, at_us)
+        self.lifted[_key(origin, cause)] = Lifted(number, at_us, command)
         self.end(cause, at_us, by)
 
     def begin(self, pause: CallPause) -> None:

@@ -191,6 +191,15 @@ class CallSpool:
         self._cut_backlog(from_us, to_us)
         self.roll(self._opened_us)
 
+    def noted_cut(self, command: str) -> Cut | None:
+        """The cut that was noted for a command, by this run or an earlier one."""
+        return cuts.noted_for(self._directory, command)
+
+    def cut_again(self, cut: Cut) -> None:
+        """Carries a cut that is noted out once more, so that ``CutDone`` is told again."""
+        self._cuts.append(cut)
+        self.roll(self._opened_us)
+
     def give_up(self) -> None:
         """Nothing of the call can be written any more: what waits in memory goes."""
         self._disk.backlog_bytes -= sum(map(len, self._backlog))

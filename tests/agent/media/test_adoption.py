@@ -269,6 +269,66 @@ def test_a_pause_that_comes_while_old_parts_are_read_is_carried_out(tmp_path: Pa
     assert call.arrivals_us(0)[0] == START_US
 
 
+@pytest.mark.parametrize("is_adopted", [True, False])
+def test_a_pause_that_the_spool_refused_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_adopted: bool
+) -> None:
+    """It comes once; the call may have been adopted when the spool takes it."""
+    killed(tmp_path)
+    again = Desk(tmp_path, hold_back_ms=1_000, part_s=2, now_us=RESTARTED_US, openings=1)
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cuts, "note", refuse)
+        assert again.pause(START_US + 2_500_000) is None
+        again.run(3)
+        assert alarms(again) == ["spool_write"]
+    if is_adopted:
+        again.adopt()
+        again.settle_jobs()
+    again.run(2)
+    again.settle()
+    (answer,) = again.of(messages.PauseApplied)
+    assert (answer.outcome, answer.causes) == ("too_late", ("payment",))
+    assert {done.command for done in again.of(CutDone)} == {answer.command}
+
+
+@pytest.mark.parametrize("back_us", [500_000, 3_000_000])
+@pytest.mark.parametrize("is_adopted", [True, False])
+def test_a_command_that_comes_again_after_a_crash_is_answered_as_the_first_time(
+    tmp_path: Path, back_us: int, *, is_adopted: bool
+) -> None:
+    """The first answer may have been lost with the run that gave it."""
+    desk = Desk(tmp_path, hold_back_ms=1_000, part_s=2)
+    desk.begin()
+    desk.talk(6)
+    from_us = desk.now_us - back_us
+    first = desk.pause(from_us, number=1)
+    resumed = desk.resume("manual", number=1)
+    desk.settle()
+    assert first is not None
+    assert resumed is not None
+    again = Desk(tmp_path, hold_back_ms=1_000, part_s=2, now_us=RESTARTED_US, openings=1)
+    if is_adopted:
+        again.adopt()
+        again.settle_jobs()
+    second = again.pause(from_us, number=1)
+    assert second is not None
+    assert second.model_copy(update={"left_until_us": first.left_until_us}) == first
+    second = again.resume("manual", number=1)
+    assert second is not None
+    assert second.model_copy(update={"left_until_us": resumed.left_until_us}) == resumed
+    again.next_number()
+    for other in (again.pause(from_us, number=1), again.resume("manual", number=1)):
+        assert other is not None
+        assert other.outcome == "superseded"
+    again.run(1)
+    again.settle()
+    assert bool(again.of(CutDone)) is (first.outcome == "too_late")
+
+
 def test_an_old_cut_is_carried_out_by_the_next_run(tmp_path: Path) -> None:
     """Noted and answered, then killed before the files were rewritten."""
     desk = killed(tmp_path)

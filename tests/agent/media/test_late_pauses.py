@@ -56,9 +56,21 @@ def test_a_cut_that_could_not_be_noted_is_carried_out_when_the_pause_comes_again
     with monkeypatch.context() as patched:
         patched.setattr(cuts, "note", refuse)
         (refused,) = pauses.handle(pause, 20)
+        assert pauses.due(25) == [pause]
+        assert pauses.handle(pause, 25) == []
+        assert pauses.due(26) == []
+    assert pauses.due(1_000_025) == [pause]
     (answer,) = pauses.handle(pause, 30)
+    assert pauses.due(3_000_000) == []
 
     assert isinstance(refused, Alarm)
     assert isinstance(answer, PauseApplied)
     assert answer.outcome == "too_late"
     assert [cut.command for cut in cuts.noted(directory)] == [COMMAND]
+    (again,) = pauses.handle(pause, 40)
+    assert isinstance(again, PauseApplied)
+    assert (again.outcome, again.from_us, again.causes) == ("too_late", 5, ("payment",))
+    assert [cut.command for cut in cuts.noted(directory)] == [COMMAND]
+    (other,) = pauses.handle(pause.model_copy(update={"command": CALL}), 50)
+    assert isinstance(other, PauseApplied)
+    assert other.outcome == "superseded"

@@ -162,6 +162,7 @@ def test_a_pause_that_its_resume_overtook_is_silent_up_to_that(tmp_path: Path) -
     assert resume is not None
     number = desk.talk(0.4, number)
     for outcome in ("acknowledged", "superseded"):
+        desk.next_number()  # another command's id
         pause = desk.pause(from_us, number=10)
         assert pause is not None
         assert (pause.outcome, pause.causes) == (outcome, ())
