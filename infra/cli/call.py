@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -70,8 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Does it; returns the exit status."""
-    if not arguments.api or not arguments.token:
-        sys.stderr.write("dualtone call: say --api and --token, or set DUALTONE_API and DUALTONE_TOKEN\n")
+    fault = _fault(arguments)
+    if fault:
+        sys.stderr.write(f"dualtone call: {fault}\n")
         return FAILED
     client = ApiClient(arguments.api, arguments.token, verify=arguments.ca or True)
     try:
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"dualtone call: {error.problem.get('detail') or error}\n")
         return FAILED
     except requests.RequestException as error:
-        sys.stderr.write(f"dualtone call: the API does not answer: {type(error).__name__}\n")
+        sys.stderr.write(f"dualtone call: {_unreachable(error)}\n")
         return FAILED
     _say(json.dumps(answer) if arguments.json else "\n".join(told(answer)))
     return _STATUS[answer["outcome"]]
@@ -165,8 +167,28 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON")
 
 
+def _fault(arguments: argparse.Namespace) -> str:
+    if not arguments.api or not arguments.token:
+        return "say --api and --token, or set DUALTONE_API and DUALTONE_TOKEN"
+    if not arguments.api.startswith(("https://", "http://")):
+        return f"{arguments.api}: write the API's address with https:// before it"
+    if arguments.ca and not pathlib.Path(arguments.ca).is_file():
+        return f"--ca {arguments.ca}: no such file"
+    return ""
+
+
+def _unreachable(error: requests.RequestException) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the certificate is not trusted: for an agent's LAN endpoint, say --ca with its lan.crt"
+    return f"the API does not answer: {type(error).__name__}"
+
+
 def _moment(text: str) -> str:
-    moment = dt.datetime.fromisoformat(text)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        example = "2026-11-24T10:15:02Z"
+        raise argparse.ArgumentTypeError(f"{text}: write an RFC 3339 time with a zone, such as {example}") from error
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text}: say the zone too, for example {text}Z")
     return moment.isoformat()

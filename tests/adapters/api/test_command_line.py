@@ -119,6 +119,29 @@ def test_what_cannot_be_meant_is_a_usage_error(run: Run, arguments: tuple[str, .
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--api", "127.0.0.1:1"), "with https://"),
+        (("--ca", "no-such.crt"), "--ca no-such.crt: no such file"),
+    ],
+    ids=["address without a scheme", "no certificate"],
+)
+def test_wrong_settings_are_1_and_say_what_to_write(
+    run: Run, arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is sent."""
+    assert run("watch", *arguments) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_moment_that_is_none_is_shown_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage error gives an example."""
+    with pytest.raises(SystemExit):
+        run("pause", "--ucid", "00FA080018803B69810C6D", "--effective-at", "yesterday")
+    assert "such as 2026-11-24T10:15:02Z" in capsys.readouterr().err
+
+
 def test_watch_tells_of_what_changes(
     cloud: LocalCloud, agent: LiveAgent, names: dict[str, str], live: CallEvent, officer: str
 ) -> None:
