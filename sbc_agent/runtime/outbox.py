@@ -123,7 +123,7 @@ def _key(event: Event) -> str:
     if isinstance(event, CallEvent):
         return f"call {event.call}"
     if isinstance(event, AckEvent):
-        # A repeated delivery is answered `superseded`; that must not replace what the first one did.
+        # A repeated delivery may be answered `superseded`; that must not replace what the first one did.
         return f"ack {event.call} {event.command} {event.outcome}"
     if isinstance(event, CutEvent):
         return f"cut {event.call} {event.command}"
