@@ -215,8 +215,9 @@ def test_every_answer_raises_the_ledgers_version_and_a_repeated_one_does_not(age
     agent.report(event)
     assert ledger(agent, event).version == 0
     ack = lan_ack(agent, event)
+    other = replace(ack, number=8, command="01JD000000000000000000000B")
     versions = []
-    for one in (ack, ack, replace(ack, outcome="superseded"), replace(ack, outcome="too_late"), replace(ack, number=8)):
+    for one in (ack, ack, replace(ack, outcome="superseded"), replace(ack, outcome="too_late"), other):
         agent.report(one)
         versions.append(ledger(agent, event).version)
     assert versions == [1, 1, 1, 2, 3]

@@ -162,6 +162,22 @@ def test_commands_at_the_same_moment_have_numbers_of_their_own(agent: LiveAgent,
     assert (found.version, found.last_number) == (6, max(command.number for command in commands))
 
 
+def test_an_answer_under_the_number_by_match_is_the_commands(
+    agent: LiveAgent, live: CallEvent, officer: str, turns: Turns
+) -> None:
+    """A command that went by call and by match is answered under whichever number came first: it has one entry."""
+
+    def obey() -> None:
+        for command in agent.commands():
+            agent.report(agent.ack(command, number=command.number + 1))
+
+    turns.actors.append(obey)
+    answer = act("pause", live, officer)
+    assert (answer.status, answer.json["outcome"]) == (200, "acknowledged")
+    (entry,) = wiring.call_ledger().read(agent.tenant, CallId(live.call)).commands
+    assert entry.outcome == "acknowledged"
+
+
 def test_causes_are_a_set(agent: LiveAgent, live: CallEvent, officer: str, turns: Turns) -> None:
     """Lifting one leaves the other: the agent's own word is what is shown."""
     turns.actors.append(agent.obeys(causes=["payment"]))

@@ -111,6 +111,8 @@ class CallLedger:
     ) -> bool:
         """Takes an agent's answer; one to a command that is not in the ledger, by LAN or by match, brings it along.
 
+        A command that went by call and by match has two numbers and one id; the answer to either is the command's.
+
         Args:
             tenant: The agent's.
             agent: Who answers.
@@ -124,9 +126,11 @@ class CallLedger:
         Raises:
             IntegrityError: If the call is another agent's.
         """
-        pk, sk = call_pk(tenant, CallId(ack.call)), command_sk(ack.origin, ack.number)
+        pk, given = call_pk(tenant, CallId(ack.call)), command_sk(ack.origin, ack.number)
         for _try in range(_TRIES):
-            item = self._table.get(pk, sk)
+            rows = [item for item in self._table.partition(pk, _COMMANDS) if item["command"] == ack.command]
+            item = next((item for item in rows if item["sk"] == given), rows[0] if rows else None)
+            sk = given if item is None else item["sk"]
             if item is not None and not pause_ledger.outweighs(ack.outcome, item.get("outcome")):
                 return False
             if item is None:
