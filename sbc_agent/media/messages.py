@@ -1,35 +1,60 @@
 """What SIP process and media process say to each other: one JSON object a datagram on a SOCK_SEQPACKET pair.
 
-The first message is ``MediaSettings``; then commands go to the media process and events come back. Keys never pass.
+The first message is ``MediaSettings``; then commands go to the media process and events come back. Keys of calls never
+pass; keys of SRTP come with the streams that they open, in memory only, and no representation shows them.
 Times are microseconds of Unix time by the agent's clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from dualtone.domain.errors import MalformedInput
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
+# RFC 4568 section 6.2, RFC 6188 section 7, RFC 7714 section 12: master key and master salt.
+KEY_BYTES: Final[Mapping[str, int]] = {
+    "AES_CM_128_HMAC_SHA1_80": 16 + 14,
+    "AES_CM_128_HMAC_SHA1_32": 16 + 14,
+    "AES_256_CM_HMAC_SHA1_80": 32 + 14,
+    "AES_256_CM_HMAC_SHA1_32": 32 + 14,
+    "AEAD_AES_128_GCM": 16 + 12,
+    "AEAD_AES_256_GCM": 32 + 12,
+}
 
 Call = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 CommandId = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 Cause = Literal["payment", "manual", "hold", "consent", "dtmf"]
-Origin = Literal["cloud", "lan"]
+Origin = Literal["cloud", "lan", "agent"]
 OnExpiry = Literal["silent", "resume"]
+CryptoSuite = Literal[
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AES_256_CM_HMAC_SHA1_80",
+    "AES_256_CM_HMAC_SHA1_32",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+]
 Who = Annotated[str, Field(max_length=256)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 TimeUs = Annotated[int, Field(ge=0, lt=1 << 53)]
+ConsentKeys = Annotated[str, Field(pattern=r"^[0-9*#A-D]{0,16}$")]
 
 
 class _Message(BaseModel):
     # Each process needs half of the messages: what is not used is not built.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64", defer_build=True
+        extra="forbid",
+        frozen=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        defer_build=True,
+        hide_input_in_errors=True,
     )
 
     def encode(self) -> bytes:
@@ -93,14 +118,59 @@ class FormatSpec(_Message):
     channels: Annotated[int, Field(ge=1, le=255)] = 1
 
 
+class CryptoSpec(_Message):
+    """A key under which the sender of a stream protects it, as negotiated by SDES (RFC 4568, RFC 7714).
+
+    Attributes:
+        tag: Of the crypto attribute that was accepted.
+        suite: Its crypto suite.
+        key: Master key and master salt; their length must be the suite's.
+        mki: Master key identifier that every packet under this key carries; empty: none does.
+        unencrypted_rtcp: Whether RTCP is authenticated only.
+    """
+
+    tag: Annotated[int, Field(ge=0, le=999_999_999)]
+    suite: CryptoSuite
+    key: Annotated[bytes, Field(repr=False, max_length=46)]
+    mki: Annotated[bytes, Field(max_length=128)] = b""
+    unencrypted_rtcp: bool = False
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if len(self.key) != KEY_BYTES[self.suite]:
+            raise ValueError("a master key and salt of another length than the suite's")
+        return self
+
+
 class StreamSpec(_Message):
-    """A stream as negotiated: index within the call, SDP label, local port, whether anything is kept, formats."""
+    """A stream as negotiated: index within the call, SDP label, local port, whether anything is kept, formats.
+
+    ``crypto`` names the keys of SRTP, which differ by their MKI if there are several; empty: plain RTP. A key that is
+    not named any more still opens packets that were on their way.
+    """
 
     stream: Annotated[int, Field(ge=0, le=0xFFFF)]
     label: str
     port: Port
     active: bool = True
     formats: tuple[FormatSpec, ...] = ()
+    crypto: Annotated[tuple[CryptoSpec, ...], Field(repr=False, max_length=16)] = ()
+
+
+class CallPolicy(_Message):
+    """What a call's profile asks of keys that are pressed in it.
+
+    Attributes:
+        tones: Whether in-band tones are blanked before anything is stored, or kept as any audio.
+        card: Whether digits that are a card's number pause the call.
+        accept_keys: Each of these keys says yes to the recording.
+        decline_keys: Each of these says no.
+    """
+
+    tones: Literal["blank", "keep"] = "keep"
+    card: Literal["pause", "off"] = "pause"
+    accept_keys: ConsentKeys = ""
+    decline_keys: ConsentKeys = ""
 
 
 class Begin(_Message):
@@ -110,6 +180,7 @@ class Begin(_Message):
     call: Call
     at_us: TimeUs
     streams: tuple[StreamSpec, ...]
+    policy: CallPolicy = CallPolicy()
 
 
 class Streams(_Message):
@@ -159,6 +230,7 @@ class Adopt(_Message):
     call: Call
     at_us: TimeUs
     streams: tuple[StreamSpec, ...]
+    policy: CallPolicy | None = None
 
 
 class Recover(_Message):
@@ -212,6 +284,32 @@ class Resume(_Message):
     number: Annotated[int, Field(ge=0)]
     command: CommandId
     by: Who
+
+
+class Policy(_Message):
+    """Another profile is the call's from ``at_us`` on."""
+
+    cmd: Literal["policy"] = "policy"
+    call: Call
+    at_us: TimeUs
+    policy: CallPolicy
+
+
+class Digit(_Message):
+    """A key was pressed, as signalling tells it (SIP INFO); what was pressed is in no text made of this.
+
+    Attributes:
+        call: The call.
+        at_us: When the signalling came.
+        stream: Whose side pressed it, where that is known.
+        digit: The key.
+    """
+
+    cmd: Literal["digit"] = "digit"
+    call: Call
+    at_us: TimeUs
+    stream: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+    digit: Annotated[str, Field(pattern=r"^[0-9*#A-D]$", repr=False)]
 
 
 class UseIngestKey(_Message):
@@ -346,6 +444,16 @@ class LeaseExpired(_Message):
     at_us: TimeUs
 
 
+class Choice(_Message):
+    """A key was pressed that says yes or no to the recording; which one, nobody is told."""
+
+    event: Literal["choice"] = "choice"
+    call: Call
+    choice: Literal["accept", "decline"]
+    at_us: TimeUs
+    how: Literal["dtmf"] = "dtmf"
+
+
 class SpoolRecovered(_Message):
     """The spool takes a call's data again, after an alarm ``spool_write``; nothing of the call waits in memory."""
 
@@ -394,7 +502,20 @@ class Stats(_Message):
 
 
 Command = (
-    Begin | Streams | Signalling | Session | End | Adopt | Recover | Pause | Resume | UseIngestKey | AskStats | Drain
+    Begin
+    | Streams
+    | Signalling
+    | Session
+    | End
+    | Adopt
+    | Recover
+    | Pause
+    | Resume
+    | Policy
+    | Digit
+    | UseIngestKey
+    | AskStats
+    | Drain
 )
 Event = (
     Ready
@@ -405,6 +526,7 @@ Event = (
     | PauseApplied
     | CutDone
     | LeaseExpired
+    | Choice
     | SpoolRecovered
     | Alarm
     | Stats
