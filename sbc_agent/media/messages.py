@@ -174,12 +174,23 @@ class CallPolicy(_Message):
 
 
 class Begin(_Message):
-    """A call is answered: packets that arrive from ``at_us`` on are kept. Send it before the answer leaves."""
+    """A call is answered: packets that arrive from ``at_us`` on are kept. Send it before the answer leaves.
+
+    Attributes:
+        call: The call.
+        at_us: From when on.
+        streams: Its streams, the full list.
+        waits: Whether it is not known yet if the call may be kept. Until ``Decide`` says so nothing of it can be opened
+            by anybody: its wrapped key stays in memory, and no part or manifest is told.
+        silent: Of a call that waits: nothing is gathered until it is kept, and it is kept from then on only.
+    """
 
     cmd: Literal["begin"] = "begin"
     call: Call
     at_us: TimeUs
     streams: tuple[StreamSpec, ...]
+    waits: bool = False
+    silent: bool = False
     policy: CallPolicy = CallPolicy()
 
 
@@ -312,6 +323,20 @@ class Digit(_Message):
     digit: Annotated[str, Field(pattern=r"^[0-9*#A-D]$", repr=False)]
 
 
+class Decide(_Message):
+    """Whether a call that waits is kept; ``Decided`` answers.
+
+    Kept: from now on it is a call like others. Not kept: what was gathered of it is destroyed, its key first; its ports
+    stay its own and what comes there is dropped until ``End``. Should it be kept after all, it is from that moment on.
+    A waiting call that has ended waits for this; ``Drain`` discards it.
+    """
+
+    cmd: Literal["decide"] = "decide"
+    call: Call
+    at_us: TimeUs
+    keep: bool
+
+
 class UseIngestKey(_Message):
     """What call keys are wrapped to in calls and key epochs that begin from now on."""
 
@@ -371,6 +396,19 @@ class Adopted(_Message):
     event: Literal["adopted"] = "adopted"
     call: Call
     epoch: int
+
+
+class Decided(_Message):
+    """A decision was carried out.
+
+    ``outcome`` is how it is now: ``kept``, also where the call was kept before (a call that is kept is not discarded
+    again), ``discarded``, or ``unknown``: there is no such call in the rings.
+    """
+
+    event: Literal["decided"] = "decided"
+    call: Call
+    keep: bool
+    outcome: Literal["kept", "discarded", "unknown"]
 
 
 class SilentFrom(_Message):
@@ -523,6 +561,7 @@ Event = (
     | Finished
     | PortFree
     | Adopted
+    | Decided
     | PauseApplied
     | CutDone
     | LeaseExpired

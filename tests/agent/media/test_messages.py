@@ -25,7 +25,22 @@ COMMANDS = [
             ),
         ),
     ),
-    messages.Streams(call=CALL, at_us=1, streams=()),
+    messages.Streams(
+        call=CALL,
+        at_us=1,
+        streams=(
+            messages.StreamSpec(
+                stream=0,
+                label="a",
+                port=20_000,
+                crypto=(
+                    messages.CryptoSpec(
+                        tag=1, suite="AEAD_AES_128_GCM", key=bytes(range(28)), mki=b"\x01", unencrypted_rtcp=True
+                    ),
+                ),
+            ),
+        ),
+    ),
     messages.Signalling(call=CALL, at_us=1, direction=0, raw=bytes(range(256))),
     messages.Session(call=CALL, session={"flags": ["x"], "extensions": {"a": [1, None, True]}}),
     messages.End(call=CALL, at_us=1, reason="bye", flags=("one",)),
@@ -99,3 +114,19 @@ def test_an_error_does_not_quote_what_it_refuses() -> None:
         messages.parse_command(b'{"cmd":"session","call":"+442079460000"}')
     assert "442079460000" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("suite", messages.KEY_BYTES)
+def test_a_key_of_another_length_than_its_suites_is_no_key(suite: messages.CryptoSuite) -> None:
+    right = messages.KEY_BYTES[suite]
+    for length in {0, right - 1, min(right + 1, 45)}:
+        with pytest.raises(ValueError, match="another length") as refused:
+            messages.CryptoSpec(tag=1, suite=suite, key=b"k" * length)
+        assert "kkk" not in str(refused.value)
+
+
+def test_no_representation_shows_a_key() -> None:
+    crypto = messages.CryptoSpec(tag=1, suite="AES_CM_128_HMAC_SHA1_80", key=b"k" * 30)
+    stream = messages.StreamSpec(stream=0, label="a", port=20_000, crypto=(crypto,))
+    for one in (crypto, stream, messages.Begin(call=CALL, at_us=1, streams=(stream,))):
+        assert "kkk" not in f"{one!r} {one!s}"
