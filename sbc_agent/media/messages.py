@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as checked
 
 from dualtone.domain.errors import MalformedInput
 
@@ -157,7 +158,8 @@ class StreamSpec(_Message):
     crypto: Annotated[tuple[CryptoSpec, ...], Field(repr=False, max_length=16)] = ()
 
 
-class CallPolicy(_Message):
+@checked(config=ConfigDict(extra="forbid"), frozen=True, slots=True)
+class CallPolicy:
     """What a call's profile asks of keys that are pressed in it.
 
     Attributes:
@@ -234,7 +236,8 @@ class End(_Message):
 class Adopt(_Message):
     """Goes on with a call of an earlier run: its dialog lives, its streams are the full list as they are now.
 
-    The next key epoch begins; causes for silence, numbers of commands and leases are those that the earlier run noted.
+    The next key epoch begins; causes for silence, numbers of commands and leases are those that the earlier run noted,
+    and so is the profile, unless another is given.
     """
 
     cmd: Literal["adopt"] = "adopt"
