@@ -554,6 +554,7 @@ Command = (
     | Resume
     | Policy
     | Digit
+    | Decide
     | UseIngestKey
     | AskStats
     | Drain

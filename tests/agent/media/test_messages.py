@@ -61,6 +61,8 @@ COMMANDS = [
         on_expiry="resume",
     ),
     messages.Resume(call=CALL, at_us=1, cause="manual", origin="lan", number=8, command=CALL, by="someone"),
+    messages.Begin(call=CALL, at_us=1, streams=(), waits=True, silent=True),
+    messages.Decide(call=CALL, at_us=2, keep=True),
     messages.UseIngestKey(key_arn="arn", public_key_der=bytes(range(256))),
     messages.AskStats(),
     messages.Drain(flush=True),
@@ -72,6 +74,7 @@ EVENTS = [
     messages.PortFree(port=20_000),
     messages.Alarm(kind="no_media", call=CALL),
     messages.Adopted(call=CALL, epoch=1),
+    messages.Decided(call=CALL, keep=False, outcome="discarded"),
     messages.PauseApplied(
         call=CALL,
         command=CALL,
