@@ -128,12 +128,18 @@ test-pythons: packages
 # ------------------------------------------------------------------------------------------------------ bench
 
 .PHONY: bench
-bench: $(ENOUGH_TO_RUN) ## Measure; bench-agent, bench-finalize, bench-vault: one of it (JSON=1: one JSON object as the last line)
+bench: bench-packages $(ENOUGH_TO_RUN) ## Measure; bench-agent, bench-finalize, bench-vault: one of it (JSON=1: one JSON object as the last line)
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json)
 
 .PHONY: bench-agent bench-finalize bench-vault
+bench-agent: bench-packages
 bench-agent bench-finalize bench-vault: $(ENOUGH_TO_RUN)
 	@$(BIN)/python -m tests.bench --only $(@:bench-%=%) $(if $(JSON),--json)
+
+# rtpengine is the peer in C; without it its figures are null.
+.PHONY: bench-packages
+bench-packages:
+	@infra/environments/debian_packages.sh rtpengine=rtpengine-daemon
 
 .PHONY: fuzz
 fuzz: $(ENOUGH_TO_RUN) ## Feed every parser 100,000 changed messages

@@ -16,6 +16,10 @@ from typing import Any
 
 TARGETS = {
     "us_per_packet": ("<=", 1.3),
+    "us_per_packet_srtp": ("<=", 3.2),
+    "bytes_per_call": ("<=", 300_000),
+    "setups_per_s": (">=", 200),
+    "answer_ms_p99": ("<=", 50.0),
     "pause_ms_p99": ("<=", 100.0),
     "finalize_x_realtime": (">=", 250.0),
     "lost_packets": ("<=", 0),

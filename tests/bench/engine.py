@@ -28,7 +28,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-ASYNCIO_SECONDS = 8  # the peer's cost per packet does not change with time
+from tests.bench import peer_rtpengine
+from tests.bench.engine_generator import PACKET_BYTES
+
+PEER_SECONDS = 8  # the peers' cost per packet does not change with time
 WARM_UP_SECONDS = 64  # a part, and some
 PAUSE_SECONDS = 20  # for the pauses
 
@@ -174,8 +177,26 @@ def measure_asyncio(calls: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def measure_rtpengine(calls: int, seconds: float) -> dict[str, Any]:
+    """The same packets into rtpengine's record-only mode; null where it is not installed."""
+    if not peer_rtpengine.is_installed():
+        return {"us_per_packet_rtpengine": None, "lost_packets_rtpengine": None}
+    with peer_rtpengine.running() as peer, program("engine_generator") as generator:
+        ports = peer.publish(calls)
+        before = cpu_s(peer.pid)
+        generator.say({"ports": ports, "seconds": seconds})
+        sent = generator.hear()["sent"]
+        used_s = cpu_s(peer.pid) - before
+        peer.end(calls)
+        recorded = peer.recorded(PACKET_BYTES)
+    return {
+        "us_per_packet_rtpengine": round(1e6 * used_s / recorded, 3),
+        "lost_packets_rtpengine": sent - recorded,
+    }
+
+
 def run(calls: int = 1000, seconds: int = 30, warm_up: int = WARM_UP_SECONDS) -> dict[str, Any]:
-    """Both, one after the other, with the same generator.
+    """The agent and its peers, one after the other, with the same generator.
 
     Args:
         calls: How many at once, two streams each.
@@ -184,7 +205,8 @@ def run(calls: int = 1000, seconds: int = 30, warm_up: int = WARM_UP_SECONDS) ->
     """
     result: dict[str, Any] = {"calls": calls, "seconds": seconds, "warm_up_seconds": warm_up}
     result |= measure_agent(calls, seconds, warm_up)
-    result |= measure_asyncio(calls, min(seconds, ASYNCIO_SECONDS))
+    result |= measure_asyncio(calls, min(seconds, PEER_SECONDS))
+    result |= measure_rtpengine(calls, min(seconds, PEER_SECONDS))
     result["asyncio_ratio"] = round(result["us_per_packet_asyncio"] / result["us_per_packet"], 1)
     return result
 

@@ -18,7 +18,7 @@ import numpy as np
 PACKET_TIME_S = 0.02
 PAYLOAD_BYTES = 160
 BURSTS = 10  # per packet time: streams are spread over it
-_PACKET_BYTES = 12 + PAYLOAD_BYTES
+PACKET_BYTES = 12 + PAYLOAD_BYTES
 _MOST_AT_ONCE = 1024  # UIO_MAXIOV
 
 
@@ -26,7 +26,7 @@ def generate(ports: list[int], seconds: float) -> dict[str, float]:
     """Sends to every port, 50 packets a second each, at the time that each is due."""
     libc: Any = ctypes.CDLL(None, use_errno=True)
     count = len(ports)
-    packets = np.zeros((count, _PACKET_BYTES), np.uint8)
+    packets = np.zeros((count, PACKET_BYTES), np.uint8)
     packets[:, 0], packets[:, 1] = 0x80, 8
     packets[:, 8:12] = np.arange(1, count + 1, dtype=">u4").view(np.uint8).reshape(count, 4)
     packets[:, 12:] = np.random.default_rng(1).integers(0, 256, (count, PAYLOAD_BYTES), np.uint8)
@@ -39,8 +39,8 @@ def generate(ports: list[int], seconds: float) -> dict[str, float]:
     ).copy()
     index = np.arange(count, dtype=np.uint64)
     vectors = np.zeros((count, 2), np.uint64)
-    vectors[:, 0] = np.uint64(packets.ctypes.data) + index * np.uint64(_PACKET_BYTES)
-    vectors[:, 1] = _PACKET_BYTES
+    vectors[:, 0] = np.uint64(packets.ctypes.data) + index * np.uint64(PACKET_BYTES)
+    vectors[:, 1] = PACKET_BYTES
     headers = np.zeros((count, 8), np.uint64)
     headers[:, 0] = np.uint64(names.ctypes.data) + index * np.uint64(16)
     headers[:, 1] = 16
