@@ -31,7 +31,7 @@ from sbc_agent.runtime.identity import AgentKey, Identity, TenantIngestKey
 from sbc_agent.runtime.ingest_bucket import sqs_client
 from sbc_agent.runtime.lan import Lan, LanSettings
 from sbc_agent.runtime.lan_credentials import bearer_token, server_context
-from sbc_agent.runtime.lan_desk import LanDesk
+from sbc_agent.runtime.lan_orders import LanOrders
 from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.outbox import Outbox
@@ -164,7 +164,7 @@ class ControlChannel:
         if listen is None:
             return
         identity = self._tokens.identity
-        desk = LanDesk(
+        desk = LanOrders(
             tenant=identity.tenant,
             agent=identity.agent,
             control=self.control,

@@ -26,7 +26,7 @@ from dualtone.domain.standard_webhooks import MAX_BODY_BYTES, SignatureRefused, 
 from sbc_agent.runtime import lan_bodies
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.lan_bodies import InvalidBody
-from sbc_agent.runtime.lan_desk import Answer, LanDesk
+from sbc_agent.runtime.lan_orders import Answer, LanOrders
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.webhook_memory import OtherBody
 
@@ -70,7 +70,7 @@ class Lan:
     def __init__(
         self,
         settings: LanSettings,
-        desk: LanDesk,
+        desk: LanOrders,
         log: Log,
         *,
         arrive_s: float = ARRIVE_S,

@@ -28,7 +28,7 @@ from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.lan import Lan, LanSettings
 from sbc_agent.runtime.lan_bodies import InvalidBody, NamedPause, NamedResume, Pause, Resume, Webhook
 from sbc_agent.runtime.lan_credentials import bearer_token, server_context
-from sbc_agent.runtime.lan_desk import LanDesk
+from sbc_agent.runtime.lan_orders import LanOrders
 from sbc_agent.runtime.webhook_memory import WebhookMemory
 from tests.agent.runtime.controlled import ENDPOINT, SECRET, START_US, Desk, facts
 from tests.agent.runtime.spooled import AGENT, TENANT, call_id
@@ -47,7 +47,7 @@ class Site:
         self.desk = desk or Desk(directory)
         self.directory = directory
         self.token = bearer_token(directory)
-        self.lan_desk = LanDesk(
+        self.lan_orders = LanOrders(
             tenant=TENANT,
             agent=AGENT,
             control=self.desk.control,
@@ -60,7 +60,7 @@ class Site:
         )
         context = server_context(directory, "127.0.0.1", NOW_S)
         self.lan = Lan(
-            LanSettings(Endpoint("127.0.0.1", 0), context, self.token), self.lan_desk, self.desk.lines.log, **limits
+            LanSettings(Endpoint("127.0.0.1", 0), context, self.token), self.lan_orders, self.desk.lines.log, **limits
         )
 
     async def __aenter__(self) -> Self:

@@ -45,7 +45,7 @@ class Stamp:
     number: int
 
 
-class LanDesk:
+class LanOrders:
     """Serves callers in the agent's own network. Use it in the event loop alone.
 
     Args:
