@@ -7,7 +7,7 @@ sealed parties, nothing that names anybody (``domain.call_match``). Only the eve
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ from sbc_agent.runtime.agent_state import AgentState, Value
 from sbc_agent.runtime.logs import Log
 
 State = Literal["live", "ended", "spooled"]
+Standing = Literal["recorded", "waiting", "on_demand", "not_recorded"]
 
 KEPT_US: Final = 80 * 3_600_000_000
 """So long after its end a call can be found: longer than the cloud waits for calls that were interrupted."""
@@ -36,6 +37,9 @@ class KnownCall:
         tokens: What it can be found by.
         sealed: What officers see of it.
         causes: Why nothing is kept at this moment.
+        standing: ``recorded``; ``waiting`` for a decision, sealed under a key that no disk has; ``on_demand`` while
+            nothing of it is gathered until somebody keeps it; ``not_recorded`` by its rule or a decision. A later run
+            does not know it: only calls that are recorded outlive this one.
     """
 
     call: CallId
@@ -46,6 +50,7 @@ class KnownCall:
     tokens: frozenset[str] = frozenset()
     sealed: bytes = b""
     causes: tuple[str, ...] = ()
+    standing: Standing = "recorded"
 
     def overlaps(self, from_us: int, until_us: int | None) -> bool:
         """Whether a span of time has anything of the call; a span without an end lasts."""
@@ -66,6 +71,11 @@ class LiveCalls:
         self._log = log
         self._calls: dict[CallId, KnownCall] = {}  # all but those whose manifest is on disk
         self._by_token: dict[str, set[CallId]] = {}
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def subscribe(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Calls ``listener`` with the tokens of each call that changes, those it had and those it has."""
+        self._listeners.append(listener)
 
     @property
     def live(self) -> list[CallId]:
@@ -79,18 +89,20 @@ class LiveCalls:
     def put(self, known: KnownCall) -> KnownCall:
         """Keeps a call as it is now; returns it with its next revision."""
         known = replace(known, revision=known.revision + 1)
-        self._drop(known.call)
+        tokens = known.tokens | self._drop(known.call)
         if known.state != "spooled":
             self._calls[known.call] = known
             for token in known.tokens:
                 self._by_token.setdefault(token, set()).add(known.call)
         self._keep(known)
+        self._changed(tokens)
         return known
 
     def forget(self, call: CallId) -> None:
         """Nothing of a call is here any more."""
-        self._drop(call)
+        tokens = self._drop(call)
         self._run([("DELETE FROM call WHERE call = ?", (call,))])
+        self._changed(tokens)
 
     def forget_before(self, ended_us: int) -> None:
         """Forgets calls that ended before a time."""
@@ -102,17 +114,29 @@ class LiveCalls:
         kept = self._read("JOIN call_token USING (call) WHERE token = ? AND ended_us >= ?", (token, from_us))
         return [known for _, known in sorted((kept | found).items()) if known.overlaps(from_us, until_us)]
 
+    def live_with(self, tokens: Iterable[str]) -> list[KnownCall]:
+        """The live calls that have any of these tokens, oldest first."""
+        calls = {call for token in tokens for call in self._by_token.get(token, ())}
+        return [known for known in map(self._calls.__getitem__, sorted(calls)) if known.state == "live"]
+
     def inherited(self) -> list[KnownCall]:
         """Calls of an earlier run that were not at their end then."""
         return list(self._read("WHERE state != 'spooled'", ()).values())
 
-    def _drop(self, call: CallId) -> None:
+    def _drop(self, call: CallId) -> frozenset[str]:
+        """Takes a call out of memory; returns the tokens it had there."""
         old = self._calls.pop(call, None)
-        for token in old.tokens if old is not None else ():
+        tokens = old.tokens if old is not None else frozenset()
+        for token in tokens:
             calls = self._by_token[token]
             calls.discard(call)
             if not calls:
                 del self._by_token[token]
+        return tokens
+
+    def _changed(self, tokens: frozenset[str]) -> None:
+        for listener in self._listeners:
+            listener(tokens)
 
     def _keep(self, known: KnownCall) -> None:
         row: Collection[Value] = (
