@@ -1,10 +1,11 @@
 """What the server tells the shell. Frozen facts; times are those of the call that led to them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NewType
 
 from sbc_agent.protocol.flow import Flow, HostPort
+from sbc_agent.protocol.sdes import CryptoLine
 from sbc_agent.protocol.sdp import Codec
 
 SessionId = NewType("SessionId", int)
@@ -50,13 +51,23 @@ class SessionOffered:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A stream as negotiated now."""
+    """A stream as negotiated now.
+
+    Attributes:
+        index: place of the m-line, from 0.
+        label: its label.
+        port: our RTP port.
+        active: whether what arrives is kept.
+        codecs: what its payload types mean.
+        crypto: the keys with which the peer sends SRTP; None for plain RTP, and while the keys are not known.
+    """
 
     index: int
     label: str
     port: int
     active: bool
     codecs: tuple[Codec, ...]
+    crypto: CryptoLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +79,38 @@ class SessionUpdated:
         at: the time, in seconds of the server's clock.
         streams: all streams that ever had a port.
         facts: the SESSION record: who, what call, flags.
+        headers: headers that no standard defines (`X-...`, `P-...`) as the peer's requests last had them, by name in
+            lower case: a policy may ask for one. They are in memory alone: a restart forgets them.
     """
 
     session: SessionId
     at: float
     streams: tuple[StreamState, ...]
     facts: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed:
+    """A party pressed a key, says an INFO request; nobody says which party. It is never written or shown.
+
+    Attributes:
+        session: the session.
+        at: the time, in seconds of the server's clock.
+        digit: one of 0-9, *, #, A-D.
+    """
+
+    session: SessionId
+    at: float
+    digit: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRecorded:
-    """A message of an answered session for the signalling record, as it was on the wire."""
+    """A message of an answered session for the signalling record, as it was on the wire but for secrets.
+
+    Keys of SRTP and pressed keys are blanked, octet by octet (`blanking.py`).
+    """
 
     session: SessionId
     at: float
@@ -111,4 +143,13 @@ class OfferRefused:
     reason: str
 
 
-Event = SendMessage | CloseFlow | SessionOffered | SessionUpdated | MessageRecorded | SessionEnded | OfferRefused
+Event = (
+    SendMessage
+    | CloseFlow
+    | SessionOffered
+    | SessionUpdated
+    | DigitPressed
+    | MessageRecorded
+    | SessionEnded
+    | OfferRefused
+)
