@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualtone.domain import call_match
-from dualtone.domain.call_match import MOST_TOKENS, MatchKind, of_session, seal, token, unseal
+from dualtone.domain import call_match, call_session
+from dualtone.domain.call_match import MOST_TOKENS, MatchKind, links, of_session, seal, token, unseal
+from dualtone.domain.call_session import CallSession
 from dualtone.domain.errors import IntegrityError, MalformedInput
 from dualtone.domain.ids import CallId, TenantId
 from tests.call_samples import CALL, CALLER, SIP_CALL_ID, TENANT, session
@@ -134,3 +135,39 @@ def test_a_key_of_another_size_is_a_fault_of_ours() -> None:
     """Not of the caller."""
     with pytest.raises(ValueError, match="32 bytes"):
         token(b"short", "call_id", "a")
+
+
+def dialog(name: str, **extensions: str) -> CallSession:
+    """A dialog whose metadata names call and group as no other does."""
+    ids = {"sessions": [{"session_id": f"session {name}", "sip_session_id": f"{name}@pbx.invalid"}], "groups": [name]}
+    return call_session.from_facts(session() | ids | {"extensions": extensions})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({"ucid": "00FA080018803B69810C6D"}, {"ucid": "0018803B69810C6D"}, id="UCID"),
+        pytest.param({"Cisco-Guid": "0123456789-0012345678"}, {"Cisco-Guid": "0123456789-0012345678"}, id="Cisco"),
+        pytest.param({"extTrackingID": "B7/x="}, {"extTrackingID": "B7/x="}, id="BroadWorks"),
+        pytest.param({"Session-ID": "aa11;remote=bb22"}, {"Session-ID": "bb22;remote=aa11"}, id="Session-ID"),
+    ],
+)
+def test_dialogs_of_one_call_share_a_link(one: dict[str, str], other: dict[str, str]) -> None:
+    """Whatever ids else a dialog has."""
+    assert set(links(KEY, dialog("one", **one))) & set(links(KEY, dialog("two", **other)))
+
+
+def test_two_sbcs_that_name_one_communication_session_share_a_link() -> None:
+    """As a session that is forked to two recorders does."""
+    assert set(links(KEY, dialog("one", ucid="0018803B69810C6D"))) & set(links(KEY, dialog("one")))
+
+
+def test_a_partys_number_links_nothing() -> None:
+    """Two calls of one telephone, alike in all but their ids, are two calls."""
+    assert not set(links(KEY, dialog("one"))) & set(links(KEY, dialog("two")))
+
+
+def test_a_side_that_is_not_known_yet_links_nothing() -> None:
+    """RFC 7989 section 5: half of all calls that begin have the nil UUID as their other side."""
+    one, two = (dialog(name, **{"Session-ID": f"{name};remote={'0' * 32}"}) for name in ("aa11", "bb22"))
+    assert not set(links(KEY, one)) & set(links(KEY, two))

@@ -43,6 +43,8 @@ _LONGEST_SHOWN: Final = 256
 # Names under which vendors give the Call-ID of the recorded call, without case and punctuation.
 _CALL_ID_NAMES: Final = frozenset({"callid", "xaudccallid", "sessionid", "sipsessionid", "headercallid"})
 _UCID_NAMES: Final = frozenset({"ucid", "usertouser", "headerusertouser"})
+# Names under which vendors give other ids that all dialogs of one call have: Cisco, BroadWorks, NetSapiens.
+_CALL_NAMES: Final = frozenset({"ciscoguid", "headerciscoguid", "exttrackingid", "groupid", "groupseq"})
 _PARTY_NAMES: Final = frozenset({"callingpartynumber", "calledpartynumber", "xciscorecordingparticipant"})
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f-]{8,}")
 # A User-to-User value of Avaya's: protocol discriminator 00, then elements; FA 08 is a UCID of eight bytes.
@@ -110,6 +112,24 @@ def of_session(live_key: bytes, facts: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found)
 
 
+def links(live_key: bytes, session: CallSession) -> tuple[str, ...]:
+    """The tokens that dialogs of one call share: two SBCs' copies of it, its two ends, what follows a transfer.
+
+    No party's number is among them: many calls share one.
+
+    Args:
+        live_key: The tenant's, 32 bytes.
+        session: What the signalling says of a dialog.
+
+    Returns:
+        At most 64 tokens, the most telling first: Call-IDs and session ids, UCIDs, groups, vendors' ids of the call.
+    """
+    found = {
+        token(live_key, kind, value): None for kind, value in _link_names(session) if _normal(kind, value) is not None
+    }
+    return tuple(found)[:MOST_TOKENS]
+
+
 def seal(live_key: bytes, tenant: TenantId, call: CallId, facts: Mapping[str, Any], nonce: bytes) -> bytes:
     """Seals what officers see of a live call: its parties' roles, addresses and names.
 
@@ -166,6 +186,13 @@ def _names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     yield from ((MatchKind.EXTERNAL_ID, value) for value in (*session.groups, *(value for _name, value in values)))
 
 
+def _link_names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
+    """What a call is known by, whoever takes part in it."""
+    yield from ((kind, value) for kind, value in _names(session) if kind in {MatchKind.CALL_ID, MatchKind.UCID})
+    yield from ((MatchKind.EXTERNAL_ID, value) for value in session.groups)
+    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in _vendor_values(session) if name in _CALL_NAMES)
+
+
 def _vendor_values(session: CallSession) -> Iterator[tuple[str, str]]:
     """Vendors' data of call and parties by bare name; equal names come joined by the agent and are parted again."""
     for extensions in (session.extensions, *(person.extensions for person in session.participants)):
@@ -196,6 +223,8 @@ def _normal(kind: MatchKind, value: str) -> str | None:
         return normalise(text)
     if kind is MatchKind.UCID:
         return _ucid(text)
+    if not text.strip("0-"):  # RFC 7989 section 5: the nil UUID stands for a side that is not known yet
+        return None
     # GUIDs and the like come in both cases. Anything else is compared as RFC 3261 section 8.1.1.4 says, byte by byte.
     return text.lower() if _HEXADECIMAL.fullmatch(text) else text
 

@@ -93,6 +93,9 @@ class CallSession:
         streams: The streams.
         extensions: Vendor data about the call, as received.
         media: The streams as negotiated: what stands in for the manifest's if none was ever written.
+        src: Network address of the session recording client.
+        end: Which end of the call its dialog has, where a telephone records each in a dialog of its own: ``near``,
+            ``far``; empty otherwise.
     """
 
     sip_call_id: str = field(default="", repr=False)
@@ -105,6 +108,8 @@ class CallSession:
     streams: tuple[SessionStream, ...] = ()
     extensions: dict[str, Any] = field(default_factory=dict, repr=False)
     media: tuple[SessionMedia, ...] = ()
+    src: str = field(default="", repr=False)
+    end: str = ""
 
     def stream(self, label: str) -> SessionStream | None:
         """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
@@ -159,6 +164,8 @@ def from_facts(value: Mapping[str, Any]) -> CallSession:
         streams=tuple(map(_stream, _objects(value.get("streams")))),
         extensions=_object(value.get("extensions")),
         media=tuple(media for item in _objects(value.get("media")) if (media := _media(item)) is not None),
+        src=_text(value.get("src")),
+        end=_text(value.get("end")),
     )
 
 
@@ -186,6 +193,8 @@ def merged(sessions: Iterable[CallSession]) -> CallSession:
             streams=_by(lambda stream: stream.label or stream, result.streams, map(result.tied, later.streams)),
             extensions=result.extensions | later.extensions,
             media=_by(lambda media: media.stream, result.media, later.media),
+            src=later.src or result.src,
+            end=later.end or result.end,
         )
     return result
 
