@@ -23,9 +23,11 @@ from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import body as bodies
 from sbc_agent.protocol import recognition, responses, snapshot
+from sbc_agent.protocol.counters import WireCounters
 from sbc_agent.protocol.dialogs import DialogId
 from sbc_agent.protocol.events import EndReason, Event, SessionId, SessionUpdated
 from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.limits import HostLimits
 from sbc_agent.protocol.media_session import MediaSession
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.server_session import ServerSession
@@ -48,9 +50,11 @@ class SipServer:
     """
 
     def __init__(self, settings: ServerSettings, fresh: Callable[[], str]) -> None:
+        self.admission: Callable[[float], str | None] = lambda _now: None  # why a new session is refused by 503 now
         self.draining = False  # refuse new sessions by 503, and say so to OPTIONS
         self._events: collections.deque[Event] = collections.deque()
-        self._layer = TransactionLayer(self, self._events.append, fresh)
+        self._hosts = HostLimits(settings.limits, settings.peers)
+        self._layer = TransactionLayer(self, self._events.append, fresh, self._hosts, settings.patience)
         self._uas = Uas(settings, self._layer, self._events.append, fresh)
         self._sessions: dict[SessionId, ServerSession] = {}
         self._dialogs: dict[DialogId, ServerSession] = {}
@@ -68,6 +72,11 @@ class SipServer:
         return len(self._sessions)
 
     @property
+    def counters(self) -> WireCounters:
+        """What happened on the wire."""
+        return self._layer.counters
+
+    @property
     def requests_waiting(self) -> int:
         """How many requests of ours wait for their answer."""
         return len(self._requests)
@@ -75,6 +84,14 @@ class SipServer:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Octets came: one datagram, or the next of a stream."""
         self._layer.receive(data, flow, now)
+
+    def flow_opened(self, flow: Flow, now: float) -> None:
+        """There is a new connection; `CloseFlow` follows if nothing whole comes on it in time."""
+        self._layer.flow_opened(flow, now)
+
+    def hold_up(self, flow: Flow, now: float) -> float:
+        """How long nothing more shall be read from a connection, in seconds."""
+        return self._layer.hold_up(flow, now)
 
     def flow_closed(self, flow: Flow) -> None:
         """A connection is gone. Dialogs on it live on: SBCs replace connections."""
@@ -238,8 +255,10 @@ class SipServer:
             why = warning("only SIPREC recording sessions (RFC 7866)")
             self._uas.refuse(incoming, 488, "not-siprec", now, (why,))
             return
-        if self.draining:
-            self._uas.refuse(incoming, 503, "draining", now)
+        if reason := "draining" if self.draining else self.admission(now):
+            # At once, never by silence, and without Retry-After (see `refuse`): the peer takes another recorder.
+            self.counters.refuse(reason)
+            self._uas.refuse(incoming, 503, reason, now)
             return
         self._last_session += 1
         media = MediaSession(SessionId(self._last_session), int(self._uas.fresh()[:_ORIGIN_DIGITS], 16), call_id)
@@ -281,6 +300,8 @@ class SipServer:
         if not session.ended:
             if session.dialog is not None:
                 self._dialogs[session.dialog.dialog_id] = session
+                if session.dialog.confirmed:
+                    self._hosts.know(session.dialog.flow.remote[0])
             return
         if self._sessions.pop(session_id, None) is None:
             return

@@ -12,19 +12,19 @@ from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import cseq as cseqs
 from sbc_agent.protocol import message, responses
 from sbc_agent.protocol import via as vias
+from sbc_agent.protocol.counters import WireCounters
 from sbc_agent.protocol.cseq import CSeq
 from sbc_agent.protocol.events import CloseFlow, Event, SendMessage
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.grammar import split
+from sbc_agent.protocol.limits import COST_BYTES, HostLimits
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.stream import StreamFramer
 from sbc_agent.protocol.timers import Timers
 from sbc_agent.protocol.transactions import Input, Outcome, Transaction, input_of
 
-SLOW_MESSAGE_SECONDS: Final = 15.0
-IDLE_FLOW_SECONDS: Final = 900.0
 MAX_TRANSACTIONS: Final = 50_000
-MAX_HELD_BYTES: Final = 128 << 20  # of requests that transactions keep; a flood of large ones must not fill the memory
+MAX_HELD_BYTES: Final = 128 << 20
 
 TransactionKey = tuple[str, ...]
 
@@ -39,6 +39,24 @@ class Incoming:
     flow: Flow
     fallback: HostPort
     key: TransactionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long and how much the layer waits for.
+
+    Attributes:
+        message_s: within how many seconds a message on a stream must be whole, the first one counted from the
+            connection's beginning.
+        idle_s: after how many seconds a connection is closed on which nothing comes and no dialog lives.
+        transactions: how many transactions there may be.
+        held_bytes: how many octets of requests they may keep; a flood of large ones must not fill the memory.
+    """
+
+    message_s: float = 15.0
+    idle_s: float = 900.0
+    transactions: int = MAX_TRANSACTIONS
+    held_bytes: int = MAX_HELD_BYTES
 
 
 class Core(Protocol):
@@ -78,9 +96,9 @@ class _Connection:
     heard_at: float
     partial_since: float | None = None
 
-    def deadline(self) -> float:
-        slow = self.heard_at + IDLE_FLOW_SECONDS if self.partial_since is None else self.partial_since
-        return min(self.heard_at + IDLE_FLOW_SECONDS, slow + SLOW_MESSAGE_SECONDS)
+    def deadline(self, patience: Patience) -> float:
+        idle_until = self.heard_at + patience.idle_s
+        return idle_until if self.partial_since is None else min(idle_until, self.partial_since + patience.message_s)
 
 
 class TransactionLayer:
@@ -90,12 +108,27 @@ class TransactionLayer:
         core: what is served.
         emit: takes the events that it makes.
         fresh: yields unguessable tokens, for the To tags of answers to what cannot be read.
+        hosts: how much each sender may say.
+        patience: how long and how much it waits for.
+
+    Attributes:
+        counters: what happened on the wire.
     """
 
-    def __init__(self, core: Core, emit: Callable[[Event], None], fresh: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        emit: Callable[[Event], None],
+        fresh: Callable[[], str],
+        hosts: HostLimits,
+        patience: Patience | None = None,
+    ) -> None:
+        self.counters = WireCounters()
+        self._hosts = hosts
         self._core = core
         self._emit = emit
         self._fresh = fresh
+        self._patience = patience or Patience()
         self._entries: dict[TransactionKey, _Entry] = {}
         self._held_bytes = 0
         self._connections: dict[Flow, _Connection] = {}
@@ -106,20 +139,27 @@ class TransactionLayer:
         """How many transactions there are."""
         return len(self._entries)
 
+    def flow_opened(self, flow: Flow, now: float) -> None:
+        """There is a new connection: its first message must be whole in time, whatever comes before it."""
+        connection = self._connections[flow] = _Connection(StreamFramer(), now, now)
+        self._timers.set(flow, connection.deadline(self._patience))
+
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Octets came: one datagram, or the next of a stream."""
         if not flow.reliable:
-            if data.strip(b"\r\n\0 "):  # else a keep-alive
-                self._receive_message(data, flow, now)
+            self._receive_datagram(data, flow, now)
             return
+        self._hosts.take(flow.remote[0], len(data) / COST_BYTES)
         connection = self._connections.setdefault(flow, _Connection(StreamFramer(), now))
         connection.framer.feed(data)
         connection.heard_at = now
         try:
             while (whole := connection.framer.next_message()) is not None:
                 connection.partial_since = None
+                self._hosts.take(flow.remote[0], 1)
                 self._receive_message(whole, flow, now)
         except MalformedInput:
+            self.counters.malformed += 1
             self.flow_closed(flow)
             self._emit(CloseFlow(flow))
             return
@@ -129,7 +169,13 @@ class TransactionLayer:
             connection.partial_since = None
         elif connection.partial_since is None:
             connection.partial_since = now
-        self._timers.set(flow, connection.deadline())
+        self._timers.set(flow, connection.deadline(self._patience))
+
+    def hold_up(self, flow: Flow, now: float) -> float:
+        """How long nothing more shall be read from a connection, in seconds: its host has said enough for now."""
+        wait_s = self._hosts.wait(flow.remote[0], now)
+        self.counters.held_up += wait_s > 0
+        return wait_s
 
     def flow_closed(self, flow: Flow) -> None:
         """A connection is gone; responses that still go to it will use their fallback."""
@@ -181,14 +227,23 @@ class TransactionLayer:
         entry = self._entries.get((*incoming.key[:-1], "INVITE"))
         return entry.incoming if entry else None
 
+    def _receive_datagram(self, data: bytes, flow: Flow, now: float) -> None:
+        self.counters.datagrams += 1
+        if not self._hosts.admits(flow.remote[0], len(data), now):
+            self.counters.limited += 1
+        elif data.strip(b"\r\n\0 "):  # else a keep-alive
+            self._receive_message(data, flow, now)
+
     def _receive_message(self, data: bytes, flow: Flow, now: float) -> None:
         try:
             read = message.parse(data)
             if isinstance(read, Response):
+                self.counters.responses += 1
                 self._receive_response(read, data, now)
                 return
             incoming = _incoming(read, data, flow)
         except MalformedInput as error:
+            self.counters.malformed += 1
             self._refuse(data, flow, error.sip_status)
             return
         self._receive_request(incoming, now)
@@ -197,20 +252,27 @@ class TransactionLayer:
         entry = self._entries.get(incoming.key)
         is_ack = incoming.request.method == "ACK"
         if entry is not None:
+            self.counters.copies += not is_ack
             event = Input.ACK if is_ack else Input.COPY
             self._perform(incoming.key, entry, entry.transaction.take(event, now), now, incoming)
         elif is_ack:
             # REQ: RFC 3261 section 13.2.2.4: the ACK of a 2xx has a branch of its own: the core finds its dialog.
             self._core.ack_received(incoming, now)
-        elif len(self._entries) >= MAX_TRANSACTIONS or self._held_bytes + len(incoming.raw) > MAX_HELD_BYTES:
+        elif self._is_full(len(incoming.raw)):
+            self.counters.shed += 1
             self._emit_response(incoming, 503)
         else:
+            self.counters.requests += 1
             start = Transaction.invite_server if incoming.request.method == "INVITE" else Transaction.server
             transaction = start(reliable=incoming.flow.reliable, now=now)
             self._entries[incoming.key] = _Entry(transaction, incoming.flow, incoming.fallback, incoming)
             self._held_bytes += len(incoming.raw)
             self._timers.set(incoming.key, transaction.timer())
             self._core.request_received(incoming, now)
+
+    def _is_full(self, more_bytes: int) -> bool:
+        patience = self._patience
+        return len(self._entries) >= patience.transactions or self._held_bytes + more_bytes > patience.held_bytes
 
     def _receive_response(self, answer: Response, data: bytes, now: float) -> None:
         branch = vias.parse(split(answer.required("via"), ",")[0]).branch
@@ -257,9 +319,13 @@ class TransactionLayer:
             return
         if connection.partial_since is None and self._core.in_use(flow):
             connection.heard_at = now  # idle, but a dialog lives on it
-        if connection.deadline() > now:
-            self._timers.set(flow, connection.deadline())
+        if connection.deadline(self._patience) > now:
+            self._timers.set(flow, connection.deadline(self._patience))
             return
+        if connection.partial_since is None:
+            self.counters.idle_connections += 1
+        else:
+            self.counters.late_messages += 1
         self.flow_closed(flow)
         self._emit(CloseFlow(flow))
 

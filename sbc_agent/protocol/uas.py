@@ -4,14 +4,15 @@ Standard: RFC 3261 sections 8.2.2, 8.2.3 and 8.2.6, RFC 7866 section 6.1.2.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sbc_agent.protocol import recognition, responses
 from sbc_agent.protocol.events import Event, OfferRefused
 from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.limits import SipLimits
 from sbc_agent.protocol.message import Response
-from sbc_agent.protocol.transaction_layer import Incoming, TransactionLayer
+from sbc_agent.protocol.transaction_layer import Incoming, Patience, TransactionLayer
 
 SUPPORTED: Final = ("Supported", "siprec, timer")
 
@@ -27,12 +28,16 @@ class ServerSettings:
         advertise: host in our Contact; None takes the address that the peer reached.
         peers: IP addresses whose INVITEs are recording sessions without any mark.
         product: our name in Server.
+        limits: how much peers may say.
+        patience: how long and how much is waited for.
     """
 
     media_address: str
     advertise: str | None = None
     peers: frozenset[str] = frozenset()
     product: str = "Dualtone"
+    limits: SipLimits = field(default_factory=SipLimits)
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)

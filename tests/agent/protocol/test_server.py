@@ -5,6 +5,7 @@ import pytest
 from sbc_agent.protocol import address, message, sdp
 from sbc_agent.protocol.dialogs import MAX_UNACKNOWLEDGED, QUIET_SECONDS
 from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.limits import Rate, SipLimits
 from sbc_agent.protocol.media_session import FLAG_ANSWER_MISSING, FLAG_DIGITS_SUPPRESSED, FLAG_NO_METADATA
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.server_session import FLAG_DIALOG_LOST, FLAG_NO_ACK
@@ -757,7 +758,9 @@ def test_rfc_2543_peers_are_matched_without_a_branch() -> None:
 
 def test_a_flood_of_large_requests_is_held_in_bounds() -> None:
     """What transactions keep has a bound in octets too: past it 503, and all is well when they have ended."""
-    under, src = Under(), Src()
+    plenty = Rate(1e6, 1e6)
+    limits = SipLimits(plenty, plenty, plenty, plenty)
+    under, src = Under(settings=ServerSettings(MEDIA_ADDRESS, limits=limits)), Src()
     body = b"x" * 60_000
     statuses: list[int] = []
     while not statuses or statuses[-1] == 200:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualtone.domain.errors import MalformedInput
-from sbc_agent.protocol.stream import StreamFramer
+from sbc_agent.protocol import stream
+from sbc_agent.protocol.stream import MAX_PINGS, StreamFramer
 
 
 def message(body: bytes) -> bytes:
@@ -76,3 +77,32 @@ def test_partial_tells_of_an_unfinished_message() -> None:
     framer.feed(b"INFO")
     assert framer.next_message() is None
     assert framer.partial
+
+
+def test_a_head_is_read_once_however_slowly_its_body_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An octet at a time costs no more reading than all at once: a slow sender cannot buy our time cheaply."""
+    reads = 0
+    read_headers = stream.read_headers
+
+    def counted(block: bytes) -> tuple[tuple[str, str], ...]:
+        nonlocal reads
+        reads += 1
+        return read_headers(block)
+
+    monkeypatch.setattr(stream, "read_headers", counted)
+    framer, whole = StreamFramer(), message(b"x" * 2_000)
+    for position in range(len(whole) - 1):
+        framer.feed(whole[position : position + 1])
+        assert framer.next_message() is None
+    framer.feed(whole[-1:])
+    assert framer.next_message() == whole
+    assert reads == 1
+
+
+def test_a_flood_of_keep_alives_is_answered_a_few_times() -> None:
+    """A quarter of a megabyte of line ends asks for four answers, not for sixty thousand."""
+    framer = StreamFramer()
+    framer.feed(b"\r\n" * 131_072)
+    assert drained(framer) == []
+    assert framer.take_pings() == MAX_PINGS
+    assert not framer.partial
