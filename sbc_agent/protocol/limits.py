@@ -88,9 +88,10 @@ class HostLimits:
         own, *shared = self._buckets(host)
         return max(own.wait(now), *(bucket.wait(now) for bucket in shared))
 
-    def take(self, host: str, cost: float) -> None:
+    def take(self, host: str, cost: float, now: float) -> None:
         """So much of this host was read."""
         for bucket in self._buckets(host):
+            bucket.wait(now)
             bucket.take(cost)
 
     def admits(self, host: str, size_bytes: int, now: float) -> bool:

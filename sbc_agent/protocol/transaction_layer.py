@@ -149,14 +149,14 @@ class TransactionLayer:
         if not flow.reliable:
             self._receive_datagram(data, flow, now)
             return
-        self._hosts.take(flow.remote[0], len(data) / COST_BYTES)
+        self._hosts.take(flow.remote[0], len(data) / COST_BYTES, now)
         connection = self._connections.setdefault(flow, _Connection(StreamFramer(), now))
         connection.framer.feed(data)
         connection.heard_at = now
         try:
             while (whole := connection.framer.next_message()) is not None:
                 connection.partial_since = None
-                self._hosts.take(flow.remote[0], 1)
+                self._hosts.take(flow.remote[0], 1, now)
                 self._receive_message(whole, flow, now)
         except MalformedInput:
             self.counters.malformed += 1

@@ -55,7 +55,7 @@ def test_a_large_message_costs_more() -> None:
 def test_a_stream_waits_until_its_debt_is_paid() -> None:
     """What a connection said is counted afterwards; then it waits as long as its rate asks."""
     hosts = HostLimits(LIMITS)
-    hosts.take("192.0.2.1", 15)
+    hosts.take("192.0.2.1", 15, 1.0)
     assert hosts.wait("192.0.2.1", 1.0) == pytest.approx(1.1)
     assert hosts.wait("192.0.2.1", 2.5) == 0.0
 
