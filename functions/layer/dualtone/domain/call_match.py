@@ -171,7 +171,7 @@ def unseal(live_key: bytes, tenant: TenantId, call: CallId, sealed: bytes) -> li
 
 def _names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     """Everything that a session is known by, the most telling first."""
-    values = list(_vendor_values(session))
+    values = list(vendor_values(session))
     yield MatchKind.DIALOG, session.sip_call_id
     for sip_session_id in session.sip_session_ids:
         yield from _session_id(sip_session_id)
@@ -190,10 +190,10 @@ def _link_names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     """What a call is known by, whoever takes part in it."""
     yield from ((kind, value) for kind, value in _names(session) if kind in {MatchKind.CALL_ID, MatchKind.UCID})
     yield from ((MatchKind.EXTERNAL_ID, value) for value in session.groups)
-    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in _vendor_values(session) if name in _CALL_NAMES)
+    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in vendor_values(session) if name in _CALL_NAMES)
 
 
-def _vendor_values(session: CallSession) -> Iterator[tuple[str, str]]:
+def vendor_values(session: CallSession) -> Iterator[tuple[str, str]]:
     """Vendors' data of call and parties by bare name; equal names come joined by the agent and are parted again."""
     for extensions in (session.extensions, *(person.extensions for person in session.participants)):
         for name, joined in extensions.items():
