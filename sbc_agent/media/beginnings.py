@@ -54,9 +54,31 @@ class Beginnings:
         self.ingest = ingest
         self._begun = 0
 
-    def fresh(self, call: CallId, at_us: int) -> Recording:
-        """Begins a new call."""
-        return self._begin(Call(call, at_us), _FIRST_EPOCH, [], at_us, has_place=True)
+    def fresh(self, call: CallId, at_us: int, *, waits: bool = False) -> Recording:
+        """Begins a new call; of one that waits for a decision no opening record is written: nobody can open it."""
+        recording = self._begin(Call(call, at_us), _FIRST_EPOCH, [], at_us, waits=waits)
+        if not waits:
+            self.open(recording)
+        return recording
+
+    def open(self, recording: Recording) -> None:
+        """Writes the opening record: whoever has the ingest key can open the call from now on."""
+        call, seal = recording.call, recording.seal
+        opening = seal.opening(
+            self._settings.agent,
+            self.ingest,
+            self._signer,
+            sequence=self._next_opening(),
+            started_at_us=max(call.answered_at_us, recording.since_us),
+        )
+        recording.epochs.append(EpochEntry(seal.epoch, recording.spool.write_opening(opening)))
+
+    def renew(self, recording: Recording) -> None:
+        """Destroys what was gathered of a call that waits, its key first; it has another from now on."""
+        recording.seal.forget()
+        fresh = self._begin(recording.call, _FIRST_EPOCH, [], recording.since_us, waits=True)
+        recording.spool.discard(fresh.spool)
+        recording.seal, recording.spool, recording.left_until_us = fresh.seal, fresh.spool, 0
 
     def adopted(self, call: CallId, at_us: int) -> Recording:
         """Goes on with a call of an earlier run: none of its streams is heard yet, its causes are as they were.
@@ -77,22 +99,31 @@ class Beginnings:
         leftover = self._recovery.reopen(call)
         leftover.call.flag("restarted")
         recording = self._begin(leftover.call, leftover.next_epoch, leftover.epochs, at_us, has_place=False)
+        self.open(recording)
         recording.left_until_us = at_us - 1
         self._disk.submit(call, partial(self._find_place, recording.spool, leftover, at_us))
         return recording
 
-    def _begin(self, call: Call, epoch: int, earlier: list[EpochEntry], at_us: int, *, has_place: bool) -> Recording:
+    def _begin(
+        self,
+        call: Call,
+        epoch: int,
+        earlier: list[EpochEntry],
+        at_us: int,
+        *,
+        has_place: bool = True,
+        waits: bool = False,
+    ) -> Recording:
         settings = self._settings
         seal = CallSeal.fresh(settings.tenant, call.call, epoch, self._randomness)
-        opening = seal.opening(
-            settings.agent, self.ingest, self._signer, sequence=self._next_opening(), started_at_us=at_us
-        )
         header = PartHeader(settings.tenant, settings.agent, call.call, epoch, 0, NO_PREVIOUS)
         directory = settings.spool_dir / call.call
-        spool = CallSpool(directory, header, self._signer, self._disk, settings.part_us, has_place=has_place)
+        spool = CallSpool(
+            directory, header, self._signer, self._disk, settings.part_us, has_place=has_place, waits=waits
+        )
         self._begun += 1
         spool.limit_first_part(int(max(self._begun * _GOLDEN % 1, _LEAST_SHARE) * settings.part_us))
-        return Recording(call, seal, spool, [*earlier, EpochEntry(epoch, spool.write_opening(opening))], at_us)
+        return Recording(call, seal, spool, list(earlier), at_us, waits)
 
     def _find_place(self, spool: CallSpool, leftover: Leftover, at_us: int) -> list[Event]:
         """Closes the parts of earlier runs and cuts what was to be cut; then the spool may go on after them."""

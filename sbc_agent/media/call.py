@@ -1,8 +1,8 @@
 """A call as the media process keeps it: its streams, why it is silent, and the manifest made of that.
 
 One rule decides what is kept: a stream is heard while the set of its causes for silence is empty. What the SDP calls
-inactive is a cause of one stream, pauses are causes of the call. No clock, no I/O; times are microseconds of the
-agent's clock.
+inactive is a cause of one stream, pauses are causes of the call, and so is that nobody has asked for it yet. No clock,
+no I/O; times are microseconds of the agent's clock.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from dualtone.domain.call_files import (
 )
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from sbc_agent.media.call_state import CallState, StreamState
+from sbc_agent.media.clock import FOREVER
 from sbc_agent.media.messages import FormatSpec
 from sbc_agent.media.silence import CallPause, Silence
 
 GENERATION: Final = 1
 INACTIVE: Final = "inactive"
+ON_DEMAND: Final = "on_demand"
 RESTART: Final = "restart"
 DECODED_CODECS: Final = frozenset({"PCMA", "PCMU", "CN", "TELEPHONE-EVENT"})
 NOWHERE: Final = -1
@@ -101,6 +103,7 @@ class Call:
         gaps: Spans in which single streams were inactive, those that are over.
         silence: Its pauses.
         flags: What a reader should know.
+        is_on_demand: Whether nothing of it is gathered until somebody wants it kept.
         ended_at_us: When its dialog ended; None before.
         end_reason: ``bye``, ``shutdown`` or ``error``.
         alarmed_no_media: Whether it was told that no RTP comes.
@@ -113,6 +116,7 @@ class Call:
     gaps: list[GapEntry] = field(default_factory=list)
     silence: Silence = field(default_factory=Silence)
     flags: list[str] = field(default_factory=list)
+    is_on_demand: bool = False
     ended_at_us: int | None = None
     end_reason: str = "error"
     alarmed_no_media: bool = False
@@ -158,16 +162,28 @@ class Call:
     def causes(self, stream: Stream) -> frozenset[str]:
         """Why a stream is silent; it is heard while this is empty."""
         inactive = [] if stream.inactive_since_us is None else [INACTIVE]
-        return frozenset([*inactive, *self.silence.causes])
+        unwanted = [ON_DEMAND] if self.is_on_demand else []
+        return frozenset([*inactive, *unwanted, *self.silence.causes])
 
     def window(self, stream: Stream, *, before: Sequence[CallPause] = ()) -> tuple[int, int]:
         """Between which arrivals packets of a stream that are still to come are kept, see ``Silence.window``."""
+        if self.is_on_demand:
+            return FOREVER, -1
         from_us, to_us = self.silence.window(stream.heard_from_us, before=before)
         return from_us, to_us if stream.inactive_since_us is None else min(to_us, stream.inactive_since_us - 1)
 
     def flag(self, *flags: str) -> None:
         """Adds flags, each once."""
         self.flags += [flag for flag in dict.fromkeys(flags) if flag not in self.flags]
+
+    def begin_at(self, at_us: int) -> None:
+        """All that was before a moment is as if it had not been; pauses that last are from then on."""
+        self.answered_at_us, self.gaps, self.flags = at_us, [], []
+        self.silence.pauses = self.silence.open
+        for stream in self.streams.values():
+            stream.from_us = stream.heard_from_us = at_us
+            if stream.inactive_since_us is not None:
+                stream.inactive_since_us = at_us
 
     def deactivate(self, stream: Stream, at_us: int) -> None:
         """The SDP says that nothing comes from now on."""

@@ -38,6 +38,7 @@ from sbc_agent.media.recovery import Recovery
 from sbc_agent.media.schedule import CallTurns
 from sbc_agent.media.seal import IngestKey
 from sbc_agent.media.sockets import RtpSocket
+from sbc_agent.media.waiting import Waiting
 
 NO_MEDIA_US: Final = 10_000_000
 _LATE_TICKS: Final = 3
@@ -90,6 +91,7 @@ class Engine:
         self._pauses = Pauses(self._lines, self._tell)
         self._late_pauses = LatePauses(recovery, disk)
         self._hearing = Hearing(self._lines, self._pauses, self._tell)
+        self._waiting = Waiting(self._beginnings, self._pauses, self._tell)
         self._layout = RecordLayout()
         self._ticked_us = moment.now_us
         self._recordings: dict[str, Recording] = {}
@@ -129,6 +131,8 @@ class Engine:
                 self._begin(command)
             case messages.Pause() | messages.Resume():
                 self._pause_or_resume(command, moment)
+            case messages.Decide():
+                self._decide(command, moment)
             case _:
                 self._handle_of_call(command, moment)
 
@@ -197,9 +201,11 @@ class Engine:
             return
         call = CallId(command.call)
         try:
-            is_new = isinstance(command, messages.Begin)
-            begin = self._beginnings.fresh if is_new else self._beginnings.adopted
-            recording = begin(call, command.at_us)
+            if isinstance(command, messages.Begin):
+                recording = self._beginnings.fresh(call, command.at_us, waits=command.waits)
+                recording.call.is_on_demand = command.waits and command.silent
+            else:
+                recording = self._beginnings.adopted(call, command.at_us)
         except (MalformedInput, IntegrityError, OSError):
             self._tell(Alarm(kind="command", call=call))
             return
@@ -208,7 +214,7 @@ class Engine:
         self._turns.add(call, recording)
         self._hearing.begin(recording, command.streams, command.at_us)
         self._streams_changed(recording)
-        if not is_new:
+        if isinstance(command, messages.Adopt):
             self._tell(Adopted(call=call, epoch=recording.seal.epoch))
 
     def _pause_or_resume(self, command: messages.Pause | messages.Resume, moment: Moment) -> None:
@@ -219,6 +225,15 @@ class Engine:
             self._pauses.pause(recording, command, moment)
         else:
             self._pauses.resume(recording, command, moment)
+
+    def _decide(self, command: messages.Decide, moment: Moment) -> None:
+        recording = self._recordings.get(command.call)
+        if recording is None:
+            self._tell(messages.Decided(call=command.call, keep=command.keep, outcome="unknown"))
+            return
+        self._waiting.decide(recording, command.at_us, moment, keep=command.keep)
+        self._events += recording.watch_spool()
+        self._leave_if_unwanted(recording)
 
     def _handle_of_call(
         self, command: messages.Streams | messages.Signalling | messages.Session | messages.End, moment: Moment
@@ -231,6 +246,8 @@ class Engine:
         elif isinstance(command, messages.Streams):
             self._hearing.change(recording, command.streams, command.at_us, moment)
             self._streams_changed(recording)
+        elif recording.call.is_on_demand and may_be_over:
+            return  # nothing of it is gathered
         elif isinstance(command, messages.Signalling):
             plaintext = command.at_us.to_bytes(8, "big") + bytes([command.direction]) + command.raw
             self._append(recording, RecordType.SIGNALLING, plaintext, moment.now_us, command.at_us)
@@ -243,6 +260,7 @@ class Engine:
         self._hearing.end(recording, command.at_us, command.reason, command.flags, moment)
         recording.spool.write_state(recording.call.state)
         self._ending[recording.call.call] = recording
+        self._leave_if_unwanted(recording)
 
     def _drain_all(self, moment: Moment, *, flush: bool) -> None:
         self._draining, self._flushing = True, self._flushing or flush
@@ -250,6 +268,9 @@ class Engine:
         for call, recording in list(self._recordings.items()):
             if recording.call.ended_at_us is None:
                 self._end(recording, messages.End(call=call, at_us=moment.now_us, reason="shutdown"), moment)
+            if recording.waits:
+                self._waiting.discard(recording, moment)
+                self._leave_if_unwanted(recording)
 
     def _streams_changed(self, recording: Recording) -> None:
         self._turns.changed(recording.call.call)
@@ -298,7 +319,7 @@ class Engine:
             self._events += recording.watch_spool()
         recording.spool.roll(now_us)
         call = recording.call
-        is_due = not call.alarmed_no_media and now_us - recording.since_us >= NO_MEDIA_US
+        is_due = not (call.is_on_demand or call.alarmed_no_media) and now_us - recording.since_us >= NO_MEDIA_US
         if is_due and not all(call.causes(stream) for stream in call.streams.values()):
             self._check_media(call)
 
@@ -313,7 +334,8 @@ class Engine:
     def _finish_calls(self, now_us: int) -> None:
         """Finishes calls that ended a hold-back ago; only so many in a tick, because others must be drained."""
         cutoff_us = FOREVER if self._flushing else now_us - self._settings.hold_back_us
-        due = [one for one in self._ending.values() if (one.call.ended_at_us or 0) < cutoff_us][:_FINISHED_AT_ONCE]
+        ending = (one for one in self._ending.values() if not one.waits)
+        due = [one for one in ending if (one.call.ended_at_us or 0) < cutoff_us][:_FINISHED_AT_ONCE]
         if due:
             self._leave(due, turn_of(due), FOREVER, now_us)
         for recording in due:
@@ -355,6 +377,11 @@ class Engine:
         if self._draining and recording.spool.is_gone:
             recording.spool.give_up()
             self._tell(Alarm(kind="spool_gone", call=recording.call.call))
+            self._leave_rings(recording)
+
+    def _leave_if_unwanted(self, recording: Recording) -> None:
+        """A call that ended and of which nothing was gathered is over."""
+        if recording.call.is_on_demand and recording.call.call in self._ending:
             self._leave_rings(recording)
 
     def _leave_rings(self, recording: Recording) -> None:

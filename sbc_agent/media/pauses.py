@@ -116,6 +116,16 @@ class Pauses:
         if due_us < FOREVER:
             heapq.heappush(self._timers, (due_us, recording.call.call))
 
+    def drain(self, recording: Recording, moment: Moment) -> None:
+        """Judges what waits in a call's sockets by what is heard until now."""
+        if recording.call.ended_at_us is None:
+            self._lines.drain_rows(recording.rows, moment)
+
+    def take_back_all(self, recording: Recording, moment: Moment) -> None:
+        """Leaves nothing in memory of what came of a call that is not heard any more."""
+        self.set_windows(recording)
+        self._take_back(recording, [(0, FOREVER)], moment)
+
     def enforce(self) -> None:
         """Takes back what has come into the ring of the span that is being taken back, if one is."""
         taking = self._taking

@@ -34,6 +34,7 @@ class Recording:
         spool: Its files.
         epochs: Its key epochs, this run's last.
         since_us: When this run began to hear it.
+        waits: Whether it is not decided yet if it may be kept.
         left_until_us: Latest arrival that has left the ring, or may have in an earlier run; 0 for none.
         answers: Answers that wait until the spool has noted what they say.
         is_refused: Whether it was told that the spool refuses the call.
@@ -44,6 +45,7 @@ class Recording:
     spool: CallSpool
     epochs: list[EpochEntry]
     since_us: int
+    waits: bool = False
     left_until_us: int = 0
     answers: list[Answer] = field(default_factory=list)
     is_refused: bool = False

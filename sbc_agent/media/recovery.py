@@ -1,14 +1,16 @@
 """What an earlier run of the agent left: calls that go on under a new key, and calls that are closed as they lie.
 
 No old key is needed, for records are sealed already: a torn tail is cut and the part signed as it is. Nothing that is
-whole is lost; only a part without a single record is deleted. What the earlier run held in memory is gone: a gap of the
-cause ``restart`` says so, from the last arrival that was sealed to the beginning of the next key epoch.
+whole is lost; only a part without a single record is deleted, and a call that waited for a decision: nobody has its
+key. What the earlier run held in memory is gone: a gap of the cause ``restart`` says so, from the last arrival that was
+sealed to the beginning of the next key epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,13 +24,15 @@ from dualtone.domain.ids import AgentId, CallId, TenantId, parse_call_id
 from dualtone.domain.part import Part, RecordType
 from sbc_agent.media import cuts
 from sbc_agent.media.call import Call
-from sbc_agent.media.call_state import CallState
+from sbc_agent.media.call_state import STATE_NAME, CallState
 from sbc_agent.media.cuts import OPEN_SUFFIX
 from sbc_agent.media.messages import Alarm, Event
 from sbc_agent.media.seal import AgentKey
 from sbc_agent.media.spool import write_manifest
 from sbc_agent.runtime.durable import PRIVATE_FILE, sync_directory
+from sbc_agent.runtime.spool import TRANSFERS_NAME
 
+_OF_KEPT_CALLS: Final = frozenset({STATE_NAME, MANIFEST_NAME, TRANSFERS_NAME})
 _MEDIA: Final = frozenset({RecordType.MEDIA, RecordType.REMOVED})
 
 
@@ -111,6 +115,9 @@ class Recovery:
         for call in self._calls():
             directory = self.spool_dir / call
             if call in running:
+                continue
+            if _waited(directory):
+                yield call, lambda call=call: self.discard(call)  # type: ignore[misc]
                 continue
             if not (directory / MANIFEST_NAME).exists():
                 yield call, lambda call=call: self.close(call)  # type: ignore[misc]
@@ -202,6 +209,12 @@ class Recovery:
         finished = write_manifest(directory / MANIFEST_NAME, manifest.sealed_by(self.key), call)
         return [Alarm(kind="recovered", call=call), *finished]
 
+    def discard(self, call: CallId) -> tuple[()]:
+        """Deletes what a call left that waited for a decision; raises OSError if the disk refuses."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.spool_dir / call)
+        return ()
+
     def carry_out_cuts(self, call: CallId) -> list[Event]:
         """Cuts what earlier runs noted; raises OSError if the disk refuses."""
         directory = self.spool_dir / call
@@ -272,3 +285,15 @@ class Recovery:
             os.close(descriptor)
         path.rename(path.with_name(path.name.removesuffix(OPEN_SUFFIX)))
         sync_directory(path.parent)
+
+
+def _waited(directory: Path) -> bool:
+    """Whether a call waited for a decision: then there are parts alone.
+
+    Of every other call an opening record and a note come before the first part; one that lacks the former, for example
+    after a power failure, may be known to the cloud and is left alone.
+    """
+    if not directory.is_dir():  # the uplink freed it meanwhile
+        return False
+    names = [path.name for path in directory.iterdir()]
+    return not any(name.startswith("opening-") or name in _OF_KEPT_CALLS for name in names)

@@ -102,7 +102,7 @@ class CallSeal:
     def __init__(self, tenant: TenantId, call: CallId, epoch: int, key: bytes) -> None:
         self.call, self.epoch = call, epoch
         self._tenant = tenant
-        self._key: bytes | None = key
+        self._key: bytearray | None = bytearray(key)
         self._aead = AESGCM(key)
         self._sequence = 0
 
@@ -124,8 +124,8 @@ class CallSeal:
             started_at_us: When the call began, agent's clock.
         """
         assert self._key is not None, "an opening is written once"
-        wrapped = ingest.wrap(self._tenant, self.call, self._key)
-        self._key = None
+        wrapped = ingest.wrap(self._tenant, self.call, bytes(self._key))
+        self._wipe_key()
         opening = Opening(
             tenant=self._tenant,
             agent=agent,
@@ -137,6 +137,19 @@ class CallSeal:
             started_at_us=started_at_us,
         )
         return OpeningFile.sealed_by(signer, opening, wrapped)
+
+    def forget(self) -> None:
+        """Destroys the key, which was wrapped for nobody: what it sealed never opens, and it seals nothing more.
+
+        Our copy is overwritten and OpenSSL wipes its own; one that a library made in passing is out of reach.
+        """
+        self._wipe_key()
+        del self._aead
+
+    def _wipe_key(self) -> None:
+        if self._key is not None:
+            self._key[:] = bytes(len(self._key))
+            self._key = None
 
     def frame(
         self, record_type: RecordType, stream_set: int, from_us: int, span_us: int, plaintext: bytes | memoryview

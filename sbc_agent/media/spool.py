@@ -4,6 +4,9 @@ Records are appended to a part that ends in ``.open`` as they are sealed. A part
 thread of ``Disk`` then makes it durable and gives it its name, so that the media loop never waits for a disk. Where the
 spool refuses a record, it waits in memory, sealed, and is tried again with the next one; what waits of all calls
 together has a bound (``MAX_BACKLOG_BYTES``), past which new records are lost, counted, and shown by their numbers.
+
+Of a call that waits for a decision there are parts alone: no opening record, so that nobody can ever open them; no note
+that a restart would go by; and nobody is told of them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -25,7 +29,7 @@ from sbc_agent.media import cuts
 from sbc_agent.media.call_state import STATE_NAME, CallState, StateFile, replace_file
 from sbc_agent.media.cuts import OPEN_SUFFIX, Cut
 from sbc_agent.media.disk import Disk
-from sbc_agent.media.messages import Event, Finished, PartClosed
+from sbc_agent.media.messages import Decided, Event, Finished, PartClosed
 from sbc_agent.runtime.durable import PRIVATE_DIRECTORY, PRIVATE_FILE, sync_directory
 
 MAX_BACKLOG_BYTES: Final = 512 << 20  # five minutes of a hundred calls of two G.711 streams
@@ -43,10 +47,19 @@ class CallSpool:
         disk: Makes files durable.
         part_us: The longest time that a part covers.
         has_place: Whether the next part's place in the chain is known; if not, ``continue_after`` tells it.
+        waits: Whether the call waits for a decision: ``write_opening`` is then that it is kept, ``discard`` the other.
     """
 
     def __init__(
-        self, directory: Path, header: PartHeader, signer: Signer, disk: Disk, part_us: int, *, has_place: bool = True
+        self,
+        directory: Path,
+        header: PartHeader,
+        signer: Signer,
+        disk: Disk,
+        part_us: int,
+        *,
+        has_place: bool = True,
+        waits: bool = False,
     ) -> None:
         self.parts: list[PartEntry] = []
         self.losses: list[tuple[int, int]] = []
@@ -61,6 +74,10 @@ class CallSpool:
         self._opening: bytes | None = None
         self._is_opening_durable = False
         self._has_place = has_place
+        self._waits = self._is_to_tell = waits
+        self._is_cleared, self._is_discarded = True, False
+        self._unnoted: list[Cut] = []
+        self._untold: list[Event] | None = [] if waits else None  # of the call's thread
         self.lost = 0  # records that found no room in memory either
 
     @property
@@ -76,7 +93,7 @@ class CallSpool:
     @property
     def has_place(self) -> bool:
         """Whether it is known what the next part follows; until then records wait, and that is no alarm."""
-        return self._has_place
+        return self._has_place and self._is_cleared
 
     def continue_after(self, parts: list[PartEntry], next_index: int, losses: list[tuple[int, int]]) -> None:
         """Goes on after an earlier run; may be called from a thread of ``Disk``.
@@ -96,23 +113,41 @@ class CallSpool:
         self._limit_us = limit_us
 
     def write_opening(self, opening: OpeningFile) -> str:
-        """Writes the opening record; no record follows before it, for without it nothing of the call could be opened.
+        """Writes the opening record, without which nothing of the call can be opened.
+
+        No record follows before it, but those of a call that waited: that is kept now, and when it would be so after a
+        power failure as well, ``Decided`` is told, and then the parts that there are, in their order.
 
         Returns:
             SHA-256 of the file in hex.
         """
-        self._opening = opening.encode()
+        self._opening, self._waits = opening.encode(), False
         self.retry(0)
         return hashlib.sha256(opening.encode()).hexdigest()
 
+    def discard(self, successor: CallSpool) -> None:
+        """Deletes what is there of a call that waited; what its key sealed was noise before, that being forgotten.
+
+        Args:
+            successor: Takes the place, should the call be kept after all from some moment on.
+        """
+        self._is_discarded = True
+        self.give_up()
+        if self._directory.is_dir():
+            successor._is_cleared = False
+            self._disk.submit(self._header.call, partial(self._delete, successor))
+
     def write_state(self, state: CallState) -> None:
-        """Notes what a restart must know, when the disk has time."""
+        """Notes what a restart must know, when the disk has time: nothing of a call that waits."""
+        if self._waits:
+            return
         number, data = self._state.next_number(), state.encode()
         self._disk.submit(self._header.call, lambda: self._state.write(number, data))
 
     def note_state(self, state: CallState) -> None:
-        """Notes what a restart must know, now; raises OSError if the disk refuses."""
-        self._state.write(self._state.next_number(), state.encode())
+        """Notes what a restart must know, now, as ``write_state``; raises OSError if the disk refuses."""
+        if not self._waits:
+            self._state.write(self._state.next_number(), state.encode())
 
     def append(self, frame: bytes, now_us: int) -> bool:
         """Appends a sealed record to the part, and opens one where there is none.
@@ -129,6 +164,8 @@ class CallSpool:
 
     def retry(self, now_us: int) -> bool:
         """Appends what waits; tells whether nothing is left."""
+        if not self._is_cleared:
+            return False
         try:
             if self._opening is not None:
                 self._write_opening(self._opening)
@@ -147,7 +184,7 @@ class CallSpool:
 
     def roll(self, now_us: int) -> None:
         """Closes the part if its time is over, or cuts wait for it; where the spool refuses, it goes on until then."""
-        if (self._cuts and self._has_place) or (self._descriptor >= 0 and now_us - self._opened_us >= self._limit_us):
+        if (self._cuts and self.has_place) or (self._descriptor >= 0 and now_us - self._opened_us >= self._limit_us):
             with contextlib.suppress(OSError):
                 self.close_part()
 
@@ -166,12 +203,12 @@ class CallSpool:
         header = self._header
         self.parts.append(PartEntry(header.epoch, header.index, digest.hex(), self._size, self._records))
         path, descriptor = self._directory / part_name(header.epoch, header.index), self._descriptor
-        if not self._is_opening_durable:
+        if not (self._is_opening_durable or self._waits):
             opening = self._directory / opening_name(header.epoch)
             self._disk.submit(header.call, lambda: _make_durable(opening))
             self._is_opening_durable = True
         self._carry_out_cuts()
-        self._disk.submit(header.call, lambda: _close_part(path, descriptor, header.call, digest.hex()))
+        self._disk.submit(header.call, lambda: self._name_part(path, descriptor, digest.hex()))
         self._descriptor, self._limit_us = -1, self._part_us
         self._header = replace(header, index=header.index + 1, previous=digest.hex())
 
@@ -186,14 +223,18 @@ class CallSpool:
         """
         is_open = self._descriptor >= 0
         cut = Cut(command, from_us, to_us, self._header.index + is_open if self._has_place else cuts.ALL_PARTS)
-        cuts.note(self._directory, cut)
+        if self._waits:
+            self._unnoted.append(cut)
+        else:
+            cuts.note(self._directory, cut)
         self._cuts.append(cut)
         self._cut_backlog(from_us, to_us)
         self.roll(self._opened_us)
 
     def noted_cut(self, command: str) -> Cut | None:
         """The cut that was noted for a command, by this run or an earlier one."""
-        return cuts.noted_for(self._directory, command)
+        unnoted = next((cut for cut in self._unnoted if cut.command == command), None)
+        return unnoted or cuts.noted_for(self._directory, command)
 
     def cut_again(self, cut: Cut) -> None:
         """Carries a cut that is noted out once more, so that ``CutDone`` is told again."""
@@ -234,11 +275,19 @@ class CallSpool:
 
     def _write_opening(self, data: bytes) -> None:
         self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        while self._unnoted:
+            cuts.note(self._directory, self._unnoted[0])
+            del self._unnoted[0]
         replace_file(self._directory / opening_name(self._header.epoch), data)
         self._opening = None
+        if self._is_to_tell:
+            self._is_to_tell, self._is_opening_durable = False, True
+            self._disk.submit(self._header.call, self._tell_kept)
 
     def _open(self, now_us: int) -> None:
         name = part_name(self._header.epoch, self._header.index) + OPEN_SUFFIX
+        if self._waits:
+            self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         self._descriptor = os.open(self._directory / name, _APPEND | os.O_TRUNC, PRIVATE_FILE)
         head = part.encode_header(self._header)
         self._digest, self._size, self._records, self._opened_us = part.PartDigest(head), 0, 0, now_us
@@ -257,6 +306,34 @@ class CallSpool:
             raise OSError("the spool took a part of a record")
         self._size += written
 
+    # -- in the call's thread ---------------------------------------------------------------------------------------
+
+    def _name_part(self, path: Path, descriptor: int, digest: str) -> list[Event]:
+        if self._is_discarded:
+            os.close(descriptor)
+            return []
+        os.fsync(descriptor)
+        path.with_name(path.name + OPEN_SUFFIX).rename(path)  # a power failure may undo the name, never the bytes
+        size_bytes = os.fstat(descriptor).st_size
+        os.close(descriptor)
+        closed = PartClosed(call=self._header.call, path=str(path), digest=digest, size_bytes=size_bytes)
+        if self._untold is None:
+            return [closed]
+        self._untold.append(closed)
+        return []
+
+    def _tell_kept(self) -> list[Event]:
+        _make_durable(self._directory / opening_name(self._header.epoch))
+        sync_directory(self._directory)
+        untold, self._untold = self._untold or [], None
+        return [Decided(call=self._header.call, keep=True, outcome="kept"), *untold]
+
+    def _delete(self, successor: CallSpool) -> list[Event]:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._directory)
+        successor._is_cleared = True
+        return []
+
 
 def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
     """Writes a manifest durably, names of parts included, and tells of it."""
@@ -265,13 +342,6 @@ def write_manifest(path: Path, data: bytes, call: str) -> list[Event]:
     with contextlib.suppress(FileNotFoundError):
         path.with_name(STATE_NAME).unlink()
     return [Finished(call=call, path=str(path))]
-
-
-def _close_part(path: Path, descriptor: int, call: str, digest: str) -> list[Event]:
-    os.fsync(descriptor)
-    path.with_name(path.name + OPEN_SUFFIX).rename(path)  # a power failure may undo the name, never the bytes
-    os.close(descriptor)
-    return [PartClosed(call=call, path=str(path), digest=digest, size_bytes=path.stat().st_size)]
 
 
 def _make_durable(path: Path) -> tuple[()]:
