@@ -130,6 +130,25 @@ def get_recording(call: Call) -> Answer:
 @app.operation(
     Operation(
         method="GET",
+        path="/v1/recordings/{recording_id}/linked",
+        name="list_linked_recordings",
+        summary="List the other recordings of the same call: copies, its other end, what followed a transfer",
+        verb=Verb.READ_RECORDING,
+        answer=answers.LinkedRecordings,
+        problems=(ProblemType.NOT_FOUND,),
+    )
+)
+def list_linked_recordings(call: Call) -> Answer:
+    """At most 50, of the twelve hours around it."""
+    recording = _recording_named(call)
+    linked = api_wiring.list_linked().list(call.principal, recording)
+    shown = tuple(map(answers.LinkedRecording.of, linked))
+    return Answer(answers.LinkedRecordings(recordings=shown), which=recording, details={"rows": len(shown)})
+
+
+@app.operation(
+    Operation(
+        method="GET",
         path="/v1/recordings/{recording_id}/audio",
         name="play_recording",
         summary="Play a recording, or a part of it: Ogg/Opus, one channel per party",

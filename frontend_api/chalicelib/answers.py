@@ -13,6 +13,7 @@ from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId
 from dualtone.domain.recording_entry import Gap as Silence
 from dualtone.domain.signing import Envelope
+from dualtone.usecases.list_linked import Linked, Relation
 from dualtone.usecases.recording_pages import Listed
 from dualtone.usecases.recording_pages import RecordingPage as Page
 
@@ -184,6 +185,10 @@ class RecordingSummary(Shape):
         description="Null unless you may see parties, and if the metadata is damaged."
     )
     metadata_damaged: bool = Field(description="True if the sealed metadata is missing or not what was sealed.")
+    copy_of: RecordingId | None = Field(
+        description="The recording that stands for the call, if this is another recorder's copy of it. Copies are "
+        "kept, and are in no list."
+    )
 
     @classmethod
     def of(cls, listed: Listed) -> RecordingSummary:
@@ -244,6 +249,54 @@ class Recording(RecordingSummary):
                 segment_count=entry.segment_count,
             ),
         )
+
+
+class SpanOfAudio(Shape):
+    """A span of a recording's audio, from its start."""
+
+    from_ms: int
+    to_ms: int
+
+
+class LinkedRecording(Shape):
+    """Another recording of the same call."""
+
+    recording_id: RecordingId
+    call_id: str = Field(description="The agent's id of the recording session.")
+    agent_id: str
+    relation: Relation = Field(
+        description="copy: the same streams, from another recorder or SBC. same_call: its other end, or another time "
+        "of it, as after a transfer."
+    )
+    copy_of: RecordingId | None = Field(description="The copy that stands for the call, if it is not this one.")
+    started_at: Instant
+    duration_ms: int
+    flags: tuple[str, ...]
+    completes: tuple[SpanOfAudio, ...] = Field(
+        description="What the recording that you asked about lost, and this copy has."
+    )
+
+    @classmethod
+    def of(cls, linked: Linked) -> LinkedRecording:
+        """From the use case's."""
+        entry = linked.entry
+        return cls(
+            recording_id=entry.recording_id,
+            call_id=entry.call_id,
+            agent_id=entry.agent_id,
+            relation=linked.relation,
+            copy_of=entry.copy_of,
+            started_at=instant(entry.started_at_ms),
+            duration_ms=entry.duration_ms,
+            flags=entry.flags,
+            completes=tuple(SpanOfAudio(from_ms=from_ms, to_ms=to_ms) for from_ms, to_ms in linked.completes),
+        )
+
+
+class LinkedRecordings(Shape):
+    """The other recordings of a call, the oldest first."""
+
+    recordings: tuple[LinkedRecording, ...]
 
 
 class RecordingPage(Shape):
@@ -373,6 +426,7 @@ def _summary(listed: Listed) -> dict[str, Any]:
         "flags": entry.flags,
         "participants": participants,
         "metadata_damaged": listed.metadata_damaged,
+        "copy_of": entry.copy_of,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from chalicelib import answers, call_answers, requests
 from chalicelib.operation import Answer, Call, Operation, Source
 from chalicelib.routes import Routes
-from dualtone.adapters import api_wiring
+from dualtone.adapters import api_wiring, wiring
 from dualtone.domain import call_match
 from dualtone.domain.call_command import Action
 from dualtone.domain.errors import MalformedInput, NotFound
@@ -161,7 +161,7 @@ def asked(call: Call, action: Action, body: requests.PauseBody | requests.Resume
 def commanded(call: Call, wanted: Asked, named: requests.NamedCall) -> Answer:
     """Acts on every call that goes by a name."""
     kind, value = named.name
-    token = call_match.token(api_wiring.live_keys().of(wanted.tenant), kind, value)
+    token = call_match.token(wiring.live_keys().of(wanted.tenant), kind, value)
     found = api_wiring.pause_calls().by_match(wanted, token, call.facts)
     return _answer(call_answers.Commanded.of(found))
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from dualtone.adapters import wiring
 from dualtone.domain import gap_certificate, ids, signing, vault_manifest
 from dualtone.domain.audit_event import Outcome, RequestFacts
+from dualtone.domain.call_session import CallSession
 from dualtone.domain.commit_attempt import Attempt, Upload
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId, AttemptId, CallId, RecordingId, TenantId
@@ -20,6 +21,7 @@ from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap, Record
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases import wrap_keys
 from dualtone.usecases.commit_recording import Commit
+from dualtone.usecases.link_recording import LinkRecording
 from dualtone.usecases.seal_recording import SealedRecording, seal
 from tests.vault_samples import HEADER_PAGES, pages_of
 
@@ -49,8 +51,11 @@ def make(
     page_bytes: int = 120,
     caller: str = CALLER,
     callee: str = CALLEE,
+    agent: AgentId = AGENT,
+    session: CallSession | None = None,
+    gaps: tuple[Gap, ...] | None = None,
 ) -> Made:
-    """Makes a recording as the finaliser would, but for the decoding."""
+    """Makes a recording as the finaliser would, but for the decoding; ``session`` is what links it to others."""
     whose, month = TenantId(tenant), month_of(started_at_ms)
     call = CallId(ids.ulid(started_at_ms, secrets.token_bytes(10)))
     recording = ids.recording_id(whose, call)
@@ -70,11 +75,13 @@ def make(
         agent_manifest_sha256=hashlib.sha256(b"manifest").hexdigest(),
         root=secrets.token_bytes(32),
     )
-    upload = Upload(whose, AGENT, call, 1, (), ())
+    upload = Upload(whose, agent, call, 1, (), ())
     attempt = Attempt(attempt_id, started_at_ms, recording, sealed.vault_key, upload, "0" * 64)
     wiring.recording_index().open_attempt(attempt)
     version_id = wiring.vault_store().put(sealed.vault_key, sealed.data, sealed.sha256)
     entry = _entry(attempt, sealed, version_id, seconds, started_at_ms)
+    entry = entry if gaps is None else replace(entry, gaps=gaps)
+    link = LinkRecording(wiring.recording_links(), wiring.live_keys().of)
     commit = Commit(
         attempt=replace(attempt, vault_version_id=version_id, lock_until_ms=entry.retention_until_ms),
         entry=entry,
@@ -83,6 +90,7 @@ def make(
         number_tokens=[wiring.tokens().number(whose, month, number) for number in (caller, callee)],
         sip_tokens=[wiring.tokens().sip_call_id(whose, sip_call_id)],
         ledger_version=0,
+        linkage=link(entry, session or CallSession()),
         call_state="recorded",
         event=RequestFacts(started_at_ms, "test", attempt_id).event(Verb.READ_PUBLIC, Outcome.GRANTED, tenant=whose),
     )
@@ -102,7 +110,7 @@ def _entry(
         tenant=attempt.upload.tenant,
         recording_id=attempt.recording,
         call_id=attempt.upload.call,
-        agent_id=AGENT,
+        agent_id=attempt.upload.agent,
         generation=1,
         attempt=attempt.attempt,
         state="recorded",

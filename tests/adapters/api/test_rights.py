@@ -18,6 +18,7 @@ RIGHTS: dict[tuple[str, str], tuple[bool, bool]] = {
     ("GET", "/v1/recordings"): (True, True),
     ("POST", "/v1/recordings/search"): (False, True),
     ("GET", "/v1/recordings/{recording_id}"): (False, True),
+    ("GET", "/v1/recordings/{recording_id}/linked"): (False, True),
     ("GET", "/v1/recordings/{recording_id}/audio"): (False, True),
     ("GET", "/v1/recordings/{recording_id}/evidence"): (False, True),
     ("GET", "/v1/calls"): (True, True),

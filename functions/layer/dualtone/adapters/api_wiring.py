@@ -19,7 +19,6 @@ from dualtone.adapters.kms import TrustedSigningKeys
 from dualtone.adapters.observability import Alarms
 from dualtone.adapters.payment_endpoints import MessageMemory, PaymentEndpoints
 from dualtone.adapters.recording_queries import RecordingQueries
-from dualtone.adapters.tokens import LiveKeys
 from dualtone.usecases.authenticate import Authenticate
 from dualtone.usecases.await_answers import AwaitAnswers
 from dualtone.usecases.create_payment_endpoint import CreatePaymentEndpoint
@@ -30,6 +29,7 @@ from dualtone.usecases.ingest_key import IngestKeys
 from dualtone.usecases.invite_agent import InviteAgent
 from dualtone.usecases.issue_agent_credentials import IssueAgentCredentials
 from dualtone.usecases.list_agents import ListAgents
+from dualtone.usecases.list_linked import ListLinked
 from dualtone.usecases.list_recordings import ListRecordings
 from dualtone.usecases.live_access import GrantLiveAccess
 from dualtone.usecases.open_recording import OpenRecording
@@ -70,6 +70,12 @@ def get_recording() -> GetRecording:
 
 
 @cache
+def list_linked() -> ListLinked:
+    """The others of its call."""
+    return ListLinked(_index(), wiring.recording_links())
+
+
+@cache
 def play_recording() -> PlayRecording:
     """Its audio: the one use case that reaches the custodians."""
     vault = OpenRecording(wiring.vault_store(), wiring.key_store(), wiring.vault_access(), _signing_keys())
@@ -85,7 +91,7 @@ def read_evidence() -> ReadEvidence:
 @cache
 def follow_calls() -> FollowCalls:
     """Calls while they last, and what became of them."""
-    return FollowCalls(wiring.live_calls(), wiring.call_ledger(), _index(), wiring.tokens(), live_keys())
+    return FollowCalls(wiring.live_calls(), wiring.call_ledger(), _index(), wiring.tokens(), wiring.live_keys())
 
 
 @cache
@@ -117,13 +123,7 @@ def list_agents() -> ListAgents:
 @cache
 def grant_live_access() -> GrantLiveAccess:
     """What agents are told beside their identity."""
-    return GrantLiveAccess(wiring.directory(), live_keys(), _payment_endpoints())
-
-
-@cache
-def live_keys() -> LiveKeys:
-    """Tenants' live keys."""
-    return LiveKeys(wiring.kms(), wiring.settings().hmac_key)
+    return GrantLiveAccess(wiring.directory(), wiring.live_keys(), _payment_endpoints())
 
 
 @cache

@@ -8,6 +8,7 @@ from dualtone.adapters import clock, opus_encoder, wiring
 from dualtone.adapters.observability import Alarms
 from dualtone.usecases.declare_call import DeclareCall
 from dualtone.usecases.finalize_recording import FinalizeRecording
+from dualtone.usecases.link_recording import LinkRecording
 from dualtone.usecases.open_call import OpenCall
 from dualtone.usecases.prepare_commit import Chance, CustodianKeys, PrepareCommit
 from dualtone.usecases.render_audio import RenderAudio
@@ -34,6 +35,7 @@ def finalizer() -> FinalizeRecording:
             certifier=wiring.certifier(),
             metadata=wiring.metadata_store(),
             tokens=wiring.tokens(),
+            link=LinkRecording(wiring.recording_links(), wiring.live_keys().of),
             keys=CustodianKeys(settings.custodian_a_key, settings.custodian_b_key),
             chance=chance,
         ),

@@ -8,6 +8,7 @@
 | `<tenant>#num#<token>`      | `<started ms>#<recording>` | a number that takes part in it                      |
 | `<tenant>#sip#<token>`      | `<call>`                   | what became of a call                               |
 | `<tenant>#call#<call>`      | `gen#<nnnn>`               | the claim on a generation of a call: exactly once   |
+| `<tenant>#link#<token>`     | ...                        | see ``recording_links``                             |
 | `attempts#<shard>`          | `<created ms>#<attempt>`   | an attempt that has not come to its end             |
 """
 
@@ -24,19 +25,20 @@ from dualtone.adapters.audit_outbox import AuditOutbox
 from dualtone.adapters.aws_errors import translated
 from dualtone.adapters.call_ledger import CallLedger
 from dualtone.adapters.key_store import KeyStore
+from dualtone.adapters.recording_links import RecordingLinks, place
 from dualtone.adapters.table import ConditionFailed, Table
 from dualtone.domain.commit_attempt import Attempt, AttemptState, Generation, Upload
 from dualtone.domain.ids import AgentId, AttemptId, CallId, RecordingId, TenantId
-from dualtone.domain.period import month_of
 from dualtone.domain.recording_entry import ChannelQuality, RecordingEntry
 from dualtone.usecases.commit_recording import Commit
+from dualtone.usecases.link_recording import Linkage
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 SHARDS: Final = 4
-MOST_NUMBERS: Final = 44
+MOST_NUMBERS: Final = 38
 """Numbers of one recording that are indexed: a transaction has at most 100 writes, and a later generation moves all."""
 
 _FINALISING: Final = "finalising"
@@ -55,6 +57,7 @@ class RecordingIndex:
         self._keys = keys
         self._audit = audit
         self._ledgers = ledgers
+        self._links = RecordingLinks(dynamodb, table)
 
     def open_attempt(self, attempt: Attempt) -> None:
         """Writes an attempt down."""
@@ -111,8 +114,8 @@ class RecordingIndex:
         """Does the transaction.
 
         Returns:
-            True if this attempt made the recording; False if the generation is taken, a pause came in, or the attempt
-            was abandoned.
+            True if this attempt made the recording; False if the generation is taken, a pause came in, another
+            recording of the call was committed since they were linked, or the attempt was abandoned.
 
         Raises:
             Unavailable: If DynamoDB does not answer, or another transaction is in the way.
@@ -169,11 +172,12 @@ class RecordingIndex:
                 self._table.transact_put_new(claim),
                 self._to_state(pk, sk, settled),
                 self._keys.transact_put(tenant, entry.recording_id, entry.generation, commit.keys),
-                self._put({"pk": recording, "sk": "rec", **_recording(entry, position)}),
+                self._put({"pk": recording, "sk": "rec", **_recording(entry, commit.linkage)}),
                 self._put({"pk": recording, "sk": "meta", **commit.metadata}),
                 *(self._put(item) for item in recorded_pauses.items(entry)),
                 self._ledgers.transact_unchanged(tenant, entry.call_id, commit.ledger_version),
                 *(self._put(item) for item in (*found_by, *followed_by)),
+                *self._links.writes(tenant, commit.linkage),
                 *(self._table.transact_delete(*place) for place in sorted(found_before)),
                 self._audit.transact_put(commit.event),
             )
@@ -275,12 +279,12 @@ def _unpacked(packed: bytes) -> tuple[str, ...]:
     return tuple(packed[start : start + 32].hex() for start in range(0, len(packed), 32))
 
 
-def _recording(entry: RecordingEntry, position: str) -> dict[str, object]:
+def _recording(entry: RecordingEntry, linkage: Linkage) -> dict[str, object]:
     values: dict[str, object] = {name: value for name, value in asdict(entry).items() if value is not None}
     del values["certificates"]  # in an item of their own: a list of recordings has no use for them
     return values | {
-        "gsi1pk": f"{entry.tenant}#{month_of(entry.started_at_ms)}",
-        "gsi1sk": position,
+        **place(entry.tenant, entry.recording_id, entry.started_at_ms, linkage.foremost),
+        "links": list(linkage.tokens),
         "direction": entry.direction.value,
         "channels": [asdict(channel) for channel in entry.channels],
         "gaps": [asdict(gap) for gap in entry.gaps],

@@ -145,6 +145,8 @@ def _entry(item: dict[str, Any]) -> RecordingEntry:
         quality=tuple(map(_quality, item["quality"])),
         flags=tuple(item["flags"]),
         retention_until_ms=item["retention_until_ms"],
+        links=tuple(item.get("links", ())),
+        copy_of=item.get("copy_of"),
     )
 
 

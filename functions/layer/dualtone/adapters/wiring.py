@@ -27,9 +27,10 @@ from dualtone.adapters.live_calls import LiveCalls
 from dualtone.adapters.metadata_store import MetadataStore
 from dualtone.adapters.observability import Alarms
 from dualtone.adapters.recording_index import RecordingIndex
+from dualtone.adapters.recording_links import RecordingLinks
 from dualtone.adapters.settings import Settings
 from dualtone.adapters.table import Table
-from dualtone.adapters.tokens import Tokens
+from dualtone.adapters.tokens import LiveKeys, Tokens
 from dualtone.adapters.vault_access import VaultAccess, kms_client_maker
 from dualtone.adapters.vault_store import VaultStore
 from dualtone.domain import call_watch
@@ -158,6 +159,18 @@ def ingest_store() -> IngestStore:
 def recording_index() -> RecordingIndex:
     """The index table, for writing."""
     return RecordingIndex(dynamodb(), settings().index_table, key_store(), audit_outbox(), call_ledger())
+
+
+@cache
+def recording_links() -> RecordingLinks:
+    """Which recordings belong to one call."""
+    return RecordingLinks(dynamodb(), settings().index_table)
+
+
+@cache
+def live_keys() -> LiveKeys:
+    """Tenants' live keys."""
+    return LiveKeys(kms(), settings().hmac_key)
 
 
 @cache

@@ -76,6 +76,8 @@ class RecordingEntry:
         signing_key_arn: The KMS key that signed.
         retention_until_ms: Until when it is kept.
         certificates: A signed certificate for each pause; where many recordings are read at once, they are left out.
+        links: Tokens that it shares with the other recordings of its call (``linked_calls``).
+        copy_of: The recording that stands for the call, if this is another copy of it.
     """
 
     tenant: TenantId
@@ -106,6 +108,8 @@ class RecordingEntry:
     flags: tuple[str, ...]
     retention_until_ms: int
     certificates: tuple[Envelope, ...] = ()
+    links: tuple[str, ...] = ()
+    copy_of: RecordingId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from dualtone.domain.kek import KeyItem
 from dualtone.domain.recording_entry import RecordingEntry
 from dualtone.domain.signing import Envelope, Signer
 from dualtone.domain.tenancy import Agent
+from dualtone.usecases.link_recording import Linkage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Commit:
         number_tokens: Under which the recording is found.
         sip_tokens: Under which the call is followed.
         ledger_version: Of the ledger of pauses with which the recording was made; it must still be that.
+        linkage: How it is linked to the other recordings of its call.
         call_state: What those who follow it are told.
         event: The audit event.
     """
@@ -51,6 +53,7 @@ class Commit:
     number_tokens: Sequence[str]
     sip_tokens: Sequence[str]
     ledger_version: int
+    linkage: Linkage
     call_state: str
     event: AuditEvent
 

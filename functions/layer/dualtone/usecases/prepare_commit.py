@@ -24,6 +24,7 @@ from dualtone.domain.tenancy import TenantProfile
 from dualtone.usecases import describe_recording, seal_recording, wrap_keys
 from dualtone.usecases.commit_recording import Commit
 from dualtone.usecases.declare_call import INTERRUPTED
+from dualtone.usecases.link_recording import LinkRecording
 from dualtone.usecases.open_call import OpenedCall
 from dualtone.usecases.render_audio import Rendering
 from dualtone.usecases.seal_recording import SealedRecording
@@ -100,6 +101,7 @@ class PrepareCommit:
         certifier: Signer,
         metadata: SealMetadata,
         tokens: MintTokens,
+        link: LinkRecording,
         keys: CustodianKeys,
         chance: Chance,
     ) -> None:
@@ -110,6 +112,7 @@ class PrepareCommit:
         self._certifier = certifier
         self._metadata = metadata
         self._tokens = tokens
+        self._link = link
         self._keys = keys
         self._chance = chance
 
@@ -184,6 +187,7 @@ class PrepareCommit:
             ],
             sip_tokens=sip_tokens,
             ledger_version=ledger_version,
+            linkage=self._link(entry, session),
             call_state=STATE_DAMAGED if call.damage else STATE_RECORDED,
             event=AuditEvent(
                 tenant=tenant,

@@ -51,7 +51,7 @@ class SearchRecordings:
         self._alarms = alarms
 
     def page(self, principal: Principal, number: str, request: PageRequest, now_ms: int) -> RecordingPage:
-        """Reads a page of the recordings with a number, newest first.
+        """Reads a page of the recordings with a number, newest first; of several copies of a call the foremost alone.
 
         Args:
             principal: Who asks.
@@ -75,7 +75,7 @@ class SearchRecordings:
 
         found, rest = walk.page(fetch, request.limit)
         known = self._index.recordings(tenant, found)
-        entries = [known[recording] for recording in found if recording in known]
+        entries = [known[recording] for recording in found if recording in known and known[recording].copy_of is None]
         cursor = None if rest is None else rest.cursor(tenant=tenant, scope=scope, cursors=self._cursors)
         rows = with_metadata(principal, entries, self._index, self._metadata, self._alarms)
         return RecordingPage(rows, walk.period, cursor)
