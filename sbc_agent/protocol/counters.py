@@ -19,8 +19,8 @@ class WireCounters:
         shed: messages that found the tables of transactions full: answered 503.
         limited: datagrams that were dropped unread since their sender, or all senders, sent too many.
         held_up: how often reading from a connection was put off for the same reason.
-        late_messages: connections closed since a message was not whole in time.
-        late_handshakes: connections closed since their TLS handshake was not done in time.
+        late_messages: connections closed since a message was not whole in time, or never began.
+        late_handshakes: how many of these had not even done their TLS handshake.
         failed_handshakes: TLS handshakes that failed.
         connections: connections that were accepted.
         connections_refused: connections that were closed at once since there were too many.

@@ -2,6 +2,7 @@
 
 Everything that SIP means is decided in ``sbc_agent.protocol``; this moves octets, calls back in time, and hands the
 core's other events to the recorder. A datagram that the kernel cannot take is dropped: SIP repeats what matters.
+Connections are ``sip_streams``; whether a new call is taken at all is ``admission``'s to say.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, cast
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from sbc_agent.media.client import MediaPort
+from sbc_agent.protocol.counters import WireCounters
 from sbc_agent.protocol.events import CloseFlow, Event, SendMessage
 from sbc_agent.protocol.flow import Flow, HostPort
+from sbc_agent.protocol.limits import SipLimits
+from sbc_agent.protocol.sdes import SrtpPolicy
 from sbc_agent.protocol.server import SipServer
+from sbc_agent.protocol.transaction_layer import Patience
 from sbc_agent.protocol.uas import ServerSettings
+from sbc_agent.runtime.admission import BEAT_SECONDS, Admission, Capacity
+from sbc_agent.runtime.arrival import ANCILLARY_BYTES, stamp_arrivals, waited_s
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.recorder import Recorder
+from sbc_agent.runtime.sip_certificate import SipCertificate, TlsFiles
+from sbc_agent.runtime.sip_streams import ConnectionLimits, SipStreams
 
 MAX_DATAGRAM_BYTES: Final = 65_535
-MAX_CONNECTIONS: Final = 1_024
-MAX_CONNECTIONS_PER_PEER: Final = 64
-MAX_UNSENT_BYTES: Final = 1 << 20
-CONNECT_SECONDS: Final = 4.0
-MAX_CONNECTING: Final = 64
 _SOCKET_BUFFER_BYTES: Final = 8 << 20
 _DATAGRAMS_AT_ONCE: Final = 64
 _TOKEN_BYTES: Final = 16
@@ -37,16 +41,23 @@ _UNSPECIFIED: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognise
 
 @dataclass(frozen=True, slots=True)
 class SipSettings:
-    """Where SIP is heard.
+    """Where SIP is heard, and how much of it.
 
     Attributes:
         udp: Address and port for datagrams (port 0: any free one), or None.
         tcp: The same for connections.
+        tls: The same for connections by TLS.
+        tls_files: What TLS proves itself with; wanted with ``tls``.
         media_address: Our IP address for RTP.
         advertise: Host in our Contact; None takes the address that a peer reached, or the media address where the
             socket is bound to every address.
         peers: IP addresses whose INVITEs are recording sessions without any mark.
         product: Our name in Server.
+        limits: How much peers may say.
+        patience: How long and how much is waited for.
+        connections: How many connections there may be.
+        capacity: How many calls are taken.
+        srtp: Whether SRTP is accepted, whose keys stand in the session description.
     """
 
     media_address: str
@@ -55,6 +66,13 @@ class SipSettings:
     advertise: str | None = None
     peers: frozenset[str] = frozenset()
     product: str = "Dualtone"
+    tls: HostPort | None = None
+    tls_files: TlsFiles | None = None
+    limits: SipLimits = field(default_factory=SipLimits)
+    patience: Patience = field(default_factory=Patience)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    capacity: Capacity = field(default_factory=Capacity)
+    srtp: SrtpPolicy = "allow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +81,11 @@ class SipAddresses:
 
     udp: HostPort | None
     tcp: HostPort | None
+    tls: HostPort | None = None
 
 
 class SipShell:
-    """SIP over UDP and TCP.
+    """SIP over UDP, TCP and TLS.
 
     Use: ``await shell.start()``; ``await shell.drain()`` ends all calls; ``await shell.close()`` closes the sockets.
 
@@ -89,16 +108,25 @@ class SipShell:
     ) -> None:
         self._settings = settings
         self._log = log
-        core = ServerSettings(settings.media_address, settings.advertise, settings.peers, settings.product)
-        self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES))
+        core = ServerSettings(
+            settings.media_address,
+            settings.advertise,
+            settings.peers,
+            settings.product,
+            srtp=settings.srtp,
+            limits=settings.limits,
+            patience=settings.patience,
+        )
+        self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES), secrets.token_bytes)
         self.recorder = Recorder(self._server, media, log, has_room=has_room, journal=journal)
-        self._connections: dict[int, _Connection] = {}
-        self._last_connection = 0
+        self.admission = Admission(settings.capacity, lambda: self.recorder.calls)
+        self._server.admission = self.admission.refusal
+        self._certificate: SipCertificate | None = None
+        self._streams: SipStreams | None = None
         self._udp: socket.socket | None = None
         self._udp_local: HostPort = ("", 0)
-        self._tcp: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._beat: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._closed = False
 
@@ -113,20 +141,43 @@ class SipShell:
 
         Raises:
             OSError: If an address cannot be bound.
+            MalformedInput: If a file of TLS cannot be used.
         """
         self._loop = asyncio.get_running_loop()
+        if self._settings.tls is not None and self._settings.tls_files is not None:
+            self._certificate = SipCertificate(self._settings.tls_files, self._log)
+        self._streams = streams = SipStreams(
+            self,
+            self.counters,
+            self._log,
+            limits=self._settings.connections,
+            certificate=self._certificate,
+            reachable=self._reachable,
+        )
         self.recorder.inherit(legacy or Legacy(), self._loop.time())
-        udp = tcp = None
+        udp = tcp = tls = None
         if self._settings.udp is not None:
             self._udp = _datagram_socket(self._settings.udp)
             udp = _address(self._udp.getsockname())
             self._udp_local = self._reachable(udp)
             self._loop.add_reader(self._udp.fileno(), self._datagrams)
         if self._settings.tcp is not None:
-            self._tcp = await self._loop.create_server(lambda: _Connection(self), *self._settings.tcp, backlog=512)
-            tcp = _address(self._tcp.sockets[0].getsockname())
+            tcp = await streams.listen("tcp", self._settings.tcp)
+        if self._settings.tls is not None and self._certificate is not None:
+            tls = await streams.listen("tls", self._settings.tls)
+        self._beat_at(self._loop.time())
         self._pump()
-        return SipAddresses(udp, tcp)
+        return SipAddresses(udp, tcp, tls)
+
+    def reload_certificate(self) -> None:
+        """Reads the certificate of TLS anew, for the connections that come from now on."""
+        if self._certificate is not None:
+            self._certificate.reload()
+
+    @property
+    def counters(self) -> WireCounters:
+        """What happened on the wire."""
+        return self._server.counters
 
     async def drain(self, grace_s: float = 4.0) -> None:
         """Takes no new sessions, ends those that there are by BYE, and waits for the peers' answers.
@@ -143,20 +194,14 @@ class SipShell:
     async def close(self) -> None:
         """Closes the sockets."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
         if self._udp is not None:
             self._loop.remove_reader(self._udp.fileno())
             self._udp.close()
-        if self._tcp is not None:
-            self._tcp.close()
-        for connection in list(self._connections.values()):
-            connection.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._tcp is not None:
-            await self._tcp.wait_closed()
+        if self._streams is not None:
+            await self._streams.close()
 
     # --- octets in ---------------------------------------------------------------------------------------------------
 
@@ -165,42 +210,35 @@ class SipShell:
         try:
             for _ in range(_DATAGRAMS_AT_ONCE):
                 try:
-                    data, source = self._udp.recvfrom(MAX_DATAGRAM_BYTES)
+                    data, ancillary, _, source = self._udp.recvmsg(MAX_DATAGRAM_BYTES, ANCILLARY_BYTES)
                 except BlockingIOError:
                     break
                 except OSError:
                     continue  # an ICMP error of an earlier datagram
                 # Read anew each time: a BYE stamped before it came would cut off the speech that came just before it.
                 now = self._loop.time()
+                self.admission.served("sip_late", waited_s(ancillary), now)
                 self._server.receive(data, Flow("udp", _address(source), self._udp_local), now)
         finally:
             self._pump()
 
-    def received(self, connection: _Connection, data: bytes) -> None:
-        """Octets came on a connection."""
+    def opened(self, flow: Flow) -> None:
+        """There is a new connection."""
+        self._server.flow_opened(flow, self._loop.time())
+        self._set_timer()
+
+    def received(self, flow: Flow, data: bytes) -> float:
+        """Octets came on a connection; returns for how many seconds nothing more is to be read from it."""
+        now = self._loop.time()
         try:
-            self._server.receive(data, connection.flow, self._loop.time())
+            self._server.receive(data, flow, now)
         finally:
             self._pump()
+        return self._server.hold_up(flow, now)
 
-    def connected(self, connection: _Connection, remote: HostPort, local: HostPort, *, accepted: bool) -> Flow | None:
-        """A connection was made; None if there are too many already."""
-        of_peer = sum(other.flow.remote[0] == remote[0] for other in self._connections.values())
-        if accepted and (len(self._connections) >= MAX_CONNECTIONS or of_peer >= MAX_CONNECTIONS_PER_PEER):
-            self._log.warning("connection_refused", transport="tcp")
-            return None
-        self._last_connection += 1
-        self._connections[self._last_connection] = connection
-        local = self._reachable(local)
-        if not accepted and self._tcp is not None:
-            # We connected: the peer shall come back to where we listen, not to this connection's own port.
-            local = (local[0], _address(self._tcp.sockets[0].getsockname())[1])
-        return Flow("tcp", remote, local, self._last_connection)
-
-    def disconnected(self, connection: _Connection) -> None:
+    def closed(self, flow: Flow) -> None:
         """A connection is gone."""
-        self._connections.pop(connection.flow.connection, None)
-        self._server.flow_closed(connection.flow)
+        self._server.flow_closed(flow)
 
     # --- events out --------------------------------------------------------------------------------------------------
 
@@ -212,13 +250,16 @@ class SipShell:
                 self._keep(now)
                 self._send(event)
             elif isinstance(event, CloseFlow):
-                if (connection := self._connections.get(event.flow.connection)) is not None:
-                    connection.close()
+                if self._streams is not None:
+                    self._streams.close_flow(event.flow)
             else:
                 self._record(event, now)
         self._keep(now)
         if self._server.draining and not self._server.requests_waiting:
             self._idle.set()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
         at = self._server.timer()
         if self._timer is not None:
             self._timer.cancel()
@@ -251,78 +292,18 @@ class SipShell:
                 except OSError as error:
                     self._log.debug("send_failed", transport="udp", error=type(error).__name__)
             return
-        connection = self._connections.get(event.flow.connection) or next(
-            (other for other in self._connections.values() if other.flow.remote == event.fallback), None
-        )
-        if connection is not None:
-            connection.send(event.data)
-        elif not self._closed and len(self._tasks) < MAX_CONNECTING:  # else SIP repeats what matters
-            task = self._loop.create_task(self._connect_and_send(event), name="sip-connect")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._streams is not None:
+            self._streams.send(event.data, event.flow, event.fallback)
 
-    async def _connect_and_send(self, event: SendMessage) -> None:
-        """REQ: RFC 3261 section 18.2.2: where the request's connection is gone, a new one takes the response."""
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self, accepted=False), *event.fallback
-                )
-        except (OSError, TimeoutError) as error:
-            self._log.debug("send_failed", transport="tcp", error=type(error).__name__)
-            return
-        connection.send(event.data)
+    def _beat_at(self, due: float) -> None:
+        """Looks how late this loop comes to what it planned: an answer to a peer would come as late."""
+        now = self._loop.time()
+        self.admission.served("loop_late", now - due, now)
+        if not self._closed:
+            self._beat = self._loop.call_at(now + BEAT_SECONDS, self._beat_at, now + BEAT_SECONDS)
 
     def _reachable(self, local: HostPort) -> HostPort:
         return (self._settings.media_address, local[1]) if local[0] in _UNSPECIFIED else local
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP connection."""
-
-    def __init__(self, shell: SipShell, *, accepted: bool = True) -> None:
-        self._shell = shell
-        self._accepted = accepted
-        self._transport: asyncio.Transport | None = None
-        self.flow = Flow("tcp", ("", 0), ("", 0))
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The kernel has made the connection."""
-        self._transport = cast("asyncio.Transport", transport)
-        remote = _address(transport.get_extra_info("peername") or ("", 0))
-        local = _address(transport.get_extra_info("sockname") or ("", 0))
-        flow = self._shell.connected(self, remote, local, accepted=self._accepted)
-        if flow is None:
-            self._transport.abort()
-            return
-        self.flow = flow
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    def data_received(self, data: bytes) -> None:
-        """Octets came."""
-        if self.flow.connection and self._transport is not None and not self._transport.is_closing():
-            self._shell.received(self, data)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """The connection is gone."""
-        if self.flow.connection:
-            self._shell.disconnected(self)
-
-    def send(self, data: bytes) -> None:
-        """Sends octets; a peer that takes nothing is cut off."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self._transport.abort()
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Closes the connection after what is still to be sent."""
-        if self._transport is not None:
-            self._transport.close()
 
 
 def _datagram_socket(address: HostPort) -> socket.socket:
@@ -331,6 +312,7 @@ def _datagram_socket(address: HostPort) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_DGRAM)
     try:
         opened.setblocking(False)  # noqa: FBT003 - the standard library names no argument
+        stamp_arrivals(opened)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
         opened.bind(address)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import stream
+from sbc_agent.protocol.message import read_headers
 from sbc_agent.protocol.stream import MAX_PINGS, StreamFramer
 
 
@@ -82,7 +83,6 @@ def test_partial_tells_of_an_unfinished_message() -> None:
 def test_a_head_is_read_once_however_slowly_its_body_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An octet at a time costs no more reading than all at once: a slow sender cannot buy our time cheaply."""
     reads = 0
-    read_headers = stream.read_headers
 
     def counted(block: bytes) -> tuple[tuple[str, str], ...]:
         nonlocal reads

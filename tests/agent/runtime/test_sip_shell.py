@@ -13,10 +13,11 @@ from sbc_agent.protocol import message
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.stream import StreamFramer
-from sbc_agent.runtime import journal, sip_shell
+from sbc_agent.runtime import journal
 from sbc_agent.runtime.journal import Journal
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings, SipShell
+from sbc_agent.runtime.sip_streams import ConnectionLimits
 from tests.agent.protocol.builders import Src, tag_of
 from tests.agent.protocol.memory_media import MemoryMedia
 
@@ -190,17 +191,18 @@ def test_unreadable_streams_are_closed() -> None:
     asyncio.run(scenario())
 
 
-def test_too_many_connections_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_connections_of_one_peer() -> None:
     """One peer cannot take all connections: what is above its share is closed at once."""
-    monkeypatch.setattr(sip_shell, "MAX_CONNECTIONS_PER_PEER", 2)
+    settings = SipSettings("127.0.0.1", ANY, ANY, connections=ConnectionLimits(peer=2))
 
     async def scenario() -> None:
-        async with running() as (_, addresses, _media):
+        async with running(settings) as (shell, addresses, _media):
             peers = [await Peer().connect(addresses.tcp) for _ in range(2)]
             for peer in peers:
                 await peer.exchange(Src(flow=Flow("tcp", ("h", 1), ANY, 1)).request("OPTIONS"))
             third = await Peer().connect(addresses.tcp)
             assert await third.closed()
+            assert shell.counters.connections_refused == 1
             for peer in [*peers, third]:
                 await peer.close()
 
