@@ -1,23 +1,28 @@
 """What we answer to an offer, and what we offer when asked to. Pure; standard: RFC 3264, RFC 7866 section 7.2.
 
 Every m-line is answered in its place with its own profile and label; what cannot be recorded gets port 0. Of the audio
-formats, G.711 is taken in both its kinds if it is offered, comfort noise with it, else the first codec, which is kept
-raw; telephone-event only if offered. SBCs fork what the call uses, so the record knows all codecs of the offer,
-accepted or not.
+formats, G.711 is taken in both its kinds if it is offered, comfort noise with it; else the first that can be decoded;
+else the first, which is kept raw. telephone-event only if offered. SBCs fork what the call uses, so the record knows
+all codecs of the offer, accepted or not. SRTP is answered by one `a=crypto` (`sdes.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from sbc_agent.protocol import sdes
+from sbc_agent.protocol.sdes import CryptoLine, SrtpTerms
 from sbc_agent.protocol.sdp import Codec, Direction, Media, SessionDescription
 
-FLAG_SRTP_REFUSED: Final = "srtp-refused"
 FLAG_VIDEO_REFUSED: Final = "video-refused"
 FLAG_MEDIA_REFUSED: Final = "media-refused"
 FLAG_CODEC_RAW: Final = "codec-not-decodable"
 
-_DECODABLE: Final = frozenset({("PCMA", 8000, 1), ("PCMU", 8000, 1)})
+_G711: Final = frozenset({("PCMA", 8000, 1), ("PCMU", 8000, 1)})
+# REQ: RFC 3551 section 4.5.2: the clock of G.722 is 8000 Hz though it samples at 16000. Linear PCM comes at any rate.
+_DECODABLE: Final = frozenset({*_G711, ("G722", 8000, 1), ("G729", 8000, 1)})
+_OPUS: Final = ("OPUS", 48000)  # RFC 7587 section 7: always written 48000/2; some leave the channels out
+_LINEAR: Final = "L16"
 _COMFORT_NOISE: Final = "CN"
 _EVENTS: Final = "telephone-event"
 
@@ -43,6 +48,8 @@ class StreamPlan:
         formats: payload types as answered, as texts.
         codecs: every codec that the offer explains, accepted or not.
         flag: why it is refused, or what is odd about it.
+        profile: the transport, as offered.
+        crypto: of SRTP, the line of the offer that is answered; without its keys, or None, nothing can be opened.
     """
 
     index: int
@@ -53,11 +60,24 @@ class StreamPlan:
     formats: tuple[str, ...]
     codecs: tuple[Codec, ...]
     flag: str | None = None
+    profile: str = "RTP/AVP"
+    crypto: CryptoLine | None = None
+
+    @property
+    def lacks_keys(self) -> bool:
+        """Whether it is recorded and what comes cannot be opened: SRTP whose keys are not known (any more)."""
+        return self.wanted and "SAVP" in self.profile and not (self.crypto and self.crypto.keys)
 
 
-def plan(offer: SessionDescription) -> tuple[StreamPlan, ...]:
-    """Decide what every m-line becomes."""
-    return tuple(_plan_media(index, media) for index, media in enumerate(offer.media))
+def plan(offer: SessionDescription, terms: SrtpTerms | None = None) -> tuple[StreamPlan, ...]:
+    """Decide what every m-line becomes.
+
+    Args:
+        offer: what is offered.
+        terms: what of SRTP is accepted; None for all that can be opened.
+    """
+    agreed = terms or SrtpTerms()
+    return tuple(_plan_media(index, media, agreed) for index, media in enumerate(offer.media))
 
 
 def nothing_recordable(offer: SessionDescription, plans: Sequence[StreamPlan]) -> bool:
@@ -66,7 +86,11 @@ def nothing_recordable(offer: SessionDescription, plans: Sequence[StreamPlan]) -
 
 
 def write_answer(
-    offer: SessionDescription, plans: Sequence[StreamPlan], ports: Mapping[int, int], address: str
+    offer: SessionDescription,
+    plans: Sequence[StreamPlan],
+    ports: Mapping[int, int],
+    address: str,
+    keys: Mapping[int, bytes],
 ) -> list[str]:
     """The lines of the answer after `o=`.
 
@@ -75,6 +99,7 @@ def write_answer(
         plans: what `plan` decided.
         ports: our RTP port for each m-line that has one; a wanted m-line without one is refused after all.
         address: our IP address for media.
+        keys: our own master key and salt for each m-line of SRTP.
 
     Returns:
         Lines without their ends, from `s=` on.
@@ -86,6 +111,7 @@ def write_answer(
         lines.append(f"m={media.kind} {port} {media.protocol} {' '.join(formats)}")
         if port:
             lines += _media_lines(media.codecs(), formats, item.direction)
+            lines += _crypto_lines(item, keys)
         if media.label is not None:
             lines.append(f"a=label:{media.label}")
     return lines
@@ -110,14 +136,17 @@ def own_offer(labels: Iterable[str], streams: int = 1) -> tuple[StreamPlan, ...]
     )
 
 
-def write_offer(plans: Sequence[StreamPlan], ports: Mapping[int, int], address: str) -> list[str]:
+def write_offer(
+    plans: Sequence[StreamPlan], ports: Mapping[int, int], address: str, keys: Mapping[int, bytes]
+) -> list[str]:
     """The lines of our own offer after `o=`, with the session's streams in their order."""
     lines = _session_lines(address)
     for item in plans:
         port = ports.get(item.index, 0) if item.wanted else 0
-        lines.append(f"m=audio {port} RTP/AVP {' '.join(item.formats or ('0',))}")
+        lines.append(f"m=audio {port} {item.profile} {' '.join(item.formats or ('0',))}")
         if port:
             lines += _media_lines(item.codecs, item.formats, Direction.RECVONLY)
+            lines += _crypto_lines(item, keys)
         if not item.label.startswith("mline-"):
             lines.append(f"a=label:{item.label}")
     return lines
@@ -135,38 +164,63 @@ def apply_answer(plans: Sequence[StreamPlan], answer: SessionDescription) -> tup
         direction = Direction.RECVONLY if sends else Direction.INACTIVE
         codecs = tuple(media.codecs()) or item.codecs
         label = media.label or item.label
-        applied.append(StreamPlan(item.index, label, item.wanted, sends, direction, media.formats, codecs, item.flag))
+        crypto = item.crypto and sdes.choose(media.crypto, (item.crypto.suite,))
+        applied.append(
+            replace(
+                item,
+                label=label,
+                active=sends,
+                direction=direction,
+                formats=media.formats,
+                codecs=codecs,
+                # An answer without a key, as to a description that it has seen before, leaves the key as it was.
+                crypto=crypto or item.crypto,
+            )
+        )
     return tuple(applied)
 
 
-def _plan_media(index: int, media: Media) -> StreamPlan:
+def _plan_media(index: int, media: Media, terms: SrtpTerms) -> StreamPlan:
     codecs = tuple(media.codecs())
     label = media.label or f"mline-{index}"
-    refusal = _refusal(media)
+    crypto = sdes.choose(media.crypto, terms.suites) if media.is_srtp else None
+    refusal = _refusal(media, terms, crypto)
     if refusal is not None or media.port == 0:
-        return StreamPlan(index, label, False, False, Direction.INACTIVE, (), codecs, refusal)  # noqa: FBT003 - as above
+        return StreamPlan(index, label, False, False, Direction.INACTIVE, (), codecs, refusal, media.protocol)  # noqa: FBT003
     formats, decodable = _formats(media, codecs)
-    active = not media.on_hold
-    flag = None if decodable else FLAG_CODEC_RAW
-    return StreamPlan(index, label, True, active, _ANSWERED[media.direction], formats, codecs, flag)  # noqa: FBT003
+    return StreamPlan(
+        index=index,
+        label=label,
+        wanted=True,
+        active=not media.on_hold,
+        direction=_ANSWERED[media.direction],
+        formats=formats,
+        codecs=codecs,
+        flag=None if decodable else FLAG_CODEC_RAW,
+        profile=media.protocol,
+        crypto=crypto,
+    )
 
 
-def _refusal(media: Media) -> str | None:
+def _refusal(media: Media, terms: SrtpTerms, crypto: CryptoLine | None) -> str | None:
     """Why an m-line that is offered with a port cannot be recorded, or None."""
-    if media.port == 0 or (media.kind == "audio" and media.is_rtp and media.formats):
+    if media.port == 0:
         return None
-    if media.kind == "audio":
-        return FLAG_SRTP_REFUSED if "SAVP" in media.protocol else FLAG_MEDIA_REFUSED
-    return FLAG_VIDEO_REFUSED if media.kind == "video" else FLAG_MEDIA_REFUSED
+    if media.kind != "audio":
+        return FLAG_VIDEO_REFUSED if media.kind == "video" else FLAG_MEDIA_REFUSED
+    if "SAVP" in media.protocol and crypto is None:
+        return terms.refused
+    return None if (media.is_rtp or media.is_srtp) and media.formats else FLAG_MEDIA_REFUSED
 
 
 def _formats(media: Media, codecs: Sequence[Codec]) -> tuple[tuple[str, ...], bool]:
     """The payload types that we accept, in the offer's order, and whether we can decode them."""
-    decodable = {codec.payload_type for codec in codecs if (codec.name, codec.clock_hz, codec.channels) in _DECODABLE}
+    g711 = {codec.payload_type for codec in codecs if _shape(codec) in _G711}
+    decodable = g711 or {codec.payload_type for codec in codecs if _is_decodable(codec)}
     besides = {codec.payload_type for codec in codecs if codec.name == _EVENTS}
     if decodable:
         besides |= {codec.payload_type for codec in codecs if codec.name == _COMFORT_NOISE}
-        chosen = decodable
+        chosen = g711 or {next(codec.payload_type for codec in codecs if codec.payload_type in decodable)}
     else:
         aside = {codec.payload_type for codec in codecs if codec.name in {_EVENTS, _COMFORT_NOISE}}
         numbers = [int(text) for text in media.formats if text.isascii() and text.isdigit()]
@@ -174,6 +228,21 @@ def _formats(media: Media, codecs: Sequence[Codec]) -> tuple[tuple[str, ...], bo
     accepted = {str(number) for number in chosen | besides}
     formats = tuple(dict.fromkeys(text for text in media.formats if text in accepted)) or media.formats[:1]
     return formats, bool(decodable)
+
+
+def _shape(codec: Codec) -> tuple[str, int, int]:
+    return codec.name, codec.clock_hz, codec.channels
+
+
+def _is_decodable(codec: Codec) -> bool:
+    return _shape(codec) in _DECODABLE or codec.name == _LINEAR or (codec.name, codec.clock_hz) == _OPUS
+
+
+def _crypto_lines(item: StreamPlan, keys: Mapping[int, bytes]) -> list[str]:
+    """REQ: RFC 4568 section 5.1.2: exactly one line, for what is answered; none for plain RTP."""
+    if item.crypto is None or item.index not in keys:
+        return []
+    return [f"a=crypto:{item.crypto.written(keys[item.index])}"]
 
 
 def _session_lines(address: str) -> list[str]:

@@ -4,24 +4,27 @@ The dialog carries it; this holds what is negotiated in it. Our ports stay for t
 in `o=` rises only when the description below it changes, and what the SRC told in metadata gathers in `recording`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sbc_agent.protocol import answer as answers
-from sbc_agent.protocol import metadata, recognition, sdp
+from sbc_agent.protocol import metadata, recognition, sdes, sdp
 from sbc_agent.protocol.answer import StreamPlan
 from sbc_agent.protocol.body import MessageBody
 from sbc_agent.protocol.events import SessionId, StreamState
 from sbc_agent.protocol.grammar import readable
 from sbc_agent.protocol.message import Request
 from sbc_agent.protocol.recording_session import RecordingSession
+from sbc_agent.protocol.sdes import CryptoLine, SrtpTerms
 from sbc_agent.protocol.sdp import SessionDescription
 
 FLAG_NO_METADATA: Final = "no-metadata"
 FLAG_PORTS_EXHAUSTED: Final = "ports-exhausted"
 FLAG_ANSWER_MISSING: Final = "answer-missing"
 FLAG_DIGITS_SUPPRESSED: Final = "digits-in-signalling-suppressed"
+FLAG_PAUSED_BY_SRC: Final = "paused-by-src"
+FLAG_SRTP_KEYS_LOST: Final = "srtp-keys-lost"
 
 
 @dataclass(slots=True)
@@ -37,11 +40,14 @@ class MediaSession:
         plans: the m-lines as they stand.
         recording: what metadata has told.
         headers: vendors' headers worth finding the call by.
+        asked: headers that no standard defines, by name in lower case, for policies that name one.
+        paused: whether the SRC said by INFO that nothing is to be recorded now.
         flags: what was odd, in the order noticed.
         offer_outstanding: whether our own offer waits for its answer in the ACK.
         version: of our description, as in `o=`.
         description: our description below `o=`, as last sent.
         metadata_seen: whether metadata ever came.
+        own_keys: for each m-line of SRTP, the line that we answered and the key that we answered it with.
     """
 
     session: SessionId
@@ -52,11 +58,14 @@ class MediaSession:
     plans: tuple[StreamPlan, ...] = ()
     recording: RecordingSession = field(default_factory=RecordingSession)
     headers: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict, repr=False)
+    paused: bool = False
     flags: dict[str, None] = field(default_factory=dict)
     offer_outstanding: bool = False
     version: int = 0
-    description: list[str] = field(default_factory=list)
+    description: list[str] = field(default_factory=list, repr=False)  # it may hold keys
     metadata_seen: bool = False
+    own_keys: dict[int, tuple[CryptoLine, bytes]] = field(default_factory=dict, repr=False)
 
     def flag(self, *names: str) -> None:
         """Note that something was odd; each is noted once."""
@@ -66,23 +75,35 @@ class MediaSession:
         """Take in what a request tells beside its offer.
 
         Returns:
-            Whether the SESSION record changed.
+            Whether the SESSION record, the headers or what is kept of the streams changed.
         """
-        before = self.facts()
+        before = self.facts(), dict(self.asked), self.paused
         self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
         self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
+        self.asked = recognition.latest_headers(self.asked, asked)
+        if asked.method == "INFO" and (pause := recognition.pause_action(asked)) is not None:
+            self.paused = pause
+            self.flag(FLAG_PAUSED_BY_SRC)
         self.flag(*body.flags)
         if body.metadata is not None:
             document = metadata.read(body.metadata)
             self.recording = self.recording.merged(document)
             self.flag(*document.flags)
             self.metadata_seen = True
-        return self.facts() != before
+        return (self.facts(), self.asked, self.paused) != before
 
-    def planned(self, offer: SessionDescription | None) -> tuple[StreamPlan, ...]:
-        """What the m-lines become by an offer, or by an offer of ours if there is none."""
+    def planned(self, offer: SessionDescription | None, terms: SrtpTerms | None = None) -> tuple[StreamPlan, ...]:
+        """What the m-lines become by an offer, or by an offer of ours if there is none.
+
+        Args:
+            offer: what is offered, or None.
+            terms: what of SRTP is accepted; None for all that can be opened.
+        """
         if offer is not None:
-            return answers.plan(offer)
+            plans = answers.plan(offer, terms)
+            if terms is not None and terms.taken and any(item.crypto for item in plans):
+                self.flag(terms.taken)
+            return plans
         return self.plans or answers.own_offer(self.recording.labelled())
 
     def needs_ports(self, plans: tuple[StreamPlan, ...]) -> tuple[int, ...]:
@@ -95,6 +116,7 @@ class MediaSession:
         plans: tuple[StreamPlan, ...],
         ports: Mapping[int, int],
         address: str,
+        randomness: Callable[[int], bytes],
     ) -> bytes:
         """Write the description for a 2xx: the answer to an offer, or our own offer.
 
@@ -103,6 +125,7 @@ class MediaSession:
             plans: what `planned` gave for it.
             ports: RTP ports for m-lines that had none.
             address: our IP address for media.
+            randomness: yields that many random octets, for keys of ours.
 
         Returns:
             The body, `application/sdp`.
@@ -112,10 +135,12 @@ class MediaSession:
             self.flag(FLAG_PORTS_EXHAUSTED)
         self.flag(*(item.flag for item in plans if item.flag))
         self.plans, self.offer_outstanding = plans, offer is None
+        self.own_keys = {item.index: self._own_key(item, item.crypto, randomness) for item in plans if item.crypto}
+        keys = {index: key for index, (_, key) in self.own_keys.items()}
         if offer is None:
-            lines = answers.write_offer(plans, self.ports, address)
+            lines = answers.write_offer(plans, self.ports, address, keys)
         else:
-            lines = answers.write_answer(offer, plans, self.ports, address)
+            lines = answers.write_answer(offer, plans, self.ports, address, keys)
         if lines != self.description:
             self.version, self.description = self.version + 1, lines
         family = "IP6" if ":" in address else "IP4"
@@ -130,8 +155,15 @@ class MediaSession:
         else:
             self.plans = answers.apply_answer(self.plans, answer)
 
+    def _own_key(
+        self, item: StreamPlan, line: CryptoLine, randomness: Callable[[int], bytes]
+    ) -> tuple[CryptoLine, bytes]:
+        """Our key for an m-line: the one we answered with as long as the peer's stays, else a fresh one."""
+        known = self.own_keys.get(item.index)
+        return known if known and known[0] == line else (line, randomness(sdes.KEY_BYTES[line.suite]))
+
     def streams(self) -> tuple[StreamState, ...]:
-        """All streams that ever had a port; one whose m-line is gone or refused is inactive."""
+        """All streams that ever had a port; one whose m-line is gone or refused, or lacks its keys, is inactive."""
         by_index = {item.index: item for item in self.plans}
         found = []
         for index, port in sorted(self.ports.items()):
@@ -139,7 +171,9 @@ class MediaSession:
             if item is None:
                 found.append(StreamState(index, f"mline-{index}", port, False, ()))  # noqa: FBT003 - not active
             else:
-                found.append(StreamState(index, item.label, port, item.wanted and item.active, item.codecs))
+                active = item.wanted and item.active and not self.paused and not item.lacks_keys
+                crypto = item.crypto if item.crypto and item.crypto.keys else None
+                found.append(StreamState(index, item.label, port, active, item.codecs, crypto))
         return tuple(found)
 
     def facts(self) -> dict[str, Any]:

@@ -7,7 +7,11 @@ one or the other, so any mark is enough: Require, Contact, metadata in the body,
 import re
 from typing import Final
 
-from sbc_agent.protocol.message import Request
+from sbc_agent.protocol.grammar import readable
+from sbc_agent.protocol.message import Request, canonical_name
+
+MAX_ASKED_HEADERS: Final = 64
+MAX_ASKED_CHARACTERS: Final = 1_024
 
 # `+sip.src` or `src` as a parameter of the header or, at Avaya, of the URI; Cisco's built-in bridge says isFocus.
 _CONTACT_MARK: Final = re.compile(r";\s*(?:\+sip\.src|src|isfocus)\s*(?=[;=>,]|\Z)", re.IGNORECASE)
@@ -65,18 +69,31 @@ def indexed_headers(asked: Request) -> dict[str, str]:
     return {name: value[:1024] for name in INDEXED_HEADERS if (value := asked.header(name.lower()))}
 
 
-def carries_digits(asked: Request) -> bool:
-    """Whether a request carries keys that a party pressed: its body must never be stored."""
-    kind = (asked.header("content-type") or "").partition(";")[0].strip().lower()
-    return kind in _DIGIT_TYPES or kind.endswith("/dtmf-relay")
+def latest_headers(known: dict[str, str], asked: Request) -> dict[str, str]:
+    """The headers that no standard of SIP defines, as a call's requests last had them: a policy may name one.
+
+    Args:
+        known: those of earlier requests.
+        asked: the next request.
+
+    Returns:
+        Values by name in lower case, equal names joined by a comma; at most `MAX_ASKED_HEADERS`, the latest.
+    """
+    told: dict[str, str] = {}
+    for name, value in asked.headers:
+        key = canonical_name(name)
+        if key.startswith(_PRIVATE) or key in _INDEXED:
+            told[key] = readable(f"{told[key]}, {value}" if key in told else value)[:MAX_ASKED_CHARACTERS]
+    merged = {key: value for key, value in known.items() if key not in told} | told
+    return dict(list(merged.items())[-MAX_ASKED_HEADERS:])
 
 
-_DIGIT_TYPES: Final = frozenset(
-    {
-        "application/dtmf",
-        "application/dtmf-relay",
-        "application/vnd.nortelnetworks.digits",
-        "application/kpml-response+xml",
-        "audio/telephone-event",
-    }
-)
+def pause_action(asked: Request) -> bool | None:
+    """What AudioCodes' X-AC-Action asks for: True to pause the recording, False to go on, None for neither."""
+    action = (asked.header("x-ac-action") or "").partition(";")[0].strip().lower()
+    return _ACTIONS.get(action)
+
+
+_ACTIONS: Final = {"pause-siprec": True, "stop-siprec": True, "resume-siprec": False, "start-siprec": False}
+_PRIVATE: Final = ("x-", "p-")
+_INDEXED: Final = frozenset(name.lower() for name in INDEXED_HEADERS)

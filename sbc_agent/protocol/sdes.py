@@ -28,6 +28,10 @@ Suite = Literal[
 ]
 SrtpPolicy = Literal["allow", "require_tls", "off"]
 
+FLAG_SRTP_REFUSED: Final = "srtp-refused"
+FLAG_SRTP_NEEDS_TLS: Final = "srtp-needs-tls"
+FLAG_SRTP_KEYS_VISIBLE: Final = "srtp-keys-in-clear"
+
 # Strongest first: a tag of 32 bits comes last, a longer key before a shorter one, authenticated encryption first.
 SUITES: Final[tuple[Suite, ...]] = get_args(Suite)
 
@@ -57,6 +61,37 @@ _MKI: Final = re.compile(r"([0-9]{1,310}):([0-9]{1,3})")  # 310 digits hold 128 
 _UNENCRYPTED_RTCP: Final = "UNENCRYPTED_SRTCP"
 # Session parameters that change nothing for who only listens: how far the window of replays reaches.
 _HARMLESS: Final = re.compile(r"WSH=[0-9]{1,10}|-.*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SrtpTerms:
+    """What becomes of offers of SRTP on one leg.
+
+    Attributes:
+        suites: what is accepted, the best first; () accepts none.
+        refused: the flag of an m-line that is refused.
+        taken: the flag of a session with an m-line that is accepted; None for nothing to remark.
+    """
+
+    suites: tuple[Suite, ...] = SUITES
+    refused: str = FLAG_SRTP_REFUSED
+    taken: str | None = None
+
+
+def terms(policy: SrtpPolicy, *, over_tls: bool) -> SrtpTerms:
+    """What a policy means on a leg.
+
+    REQ: RFC 4568 section 7: keys in a session description are as secret as what carries it.
+
+    Args:
+        policy: `off` accepts no SRTP, `require_tls` none whose keys came in the clear.
+        over_tls: whether the offer came over TLS.
+    """
+    if policy == "off":
+        return SrtpTerms(())
+    if over_tls:
+        return SrtpTerms()
+    return SrtpTerms(taken=FLAG_SRTP_KEYS_VISIBLE) if policy == "allow" else SrtpTerms((), FLAG_SRTP_NEEDS_TLS)
 
 
 @dataclass(frozen=True, slots=True)

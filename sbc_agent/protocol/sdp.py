@@ -85,7 +85,7 @@ class Media:
     formats: tuple[str, ...]
     connection: str | None = None
     direction: Direction = Direction.SENDRECV
-    attributes: tuple[tuple[str, str | None], ...] = ()
+    attributes: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)  # they may hold keys
 
     def attribute(self, name: str) -> str | None:
         """The value of the first attribute of that name; "" for a flag, None if there is none."""
@@ -100,6 +100,16 @@ class Media:
     def is_rtp(self) -> bool:
         """Whether it is audio or video over plain RTP."""
         return self.protocol in {"RTP/AVP", "RTP/AVPF"}
+
+    @property
+    def is_srtp(self) -> bool:
+        """Whether it is audio or video over SRTP whose keys the description may hold; DTLS-SRTP has them elsewhere."""
+        return self.protocol in {"RTP/SAVP", "RTP/SAVPF"}
+
+    @property
+    def crypto(self) -> tuple[str, ...]:
+        """The values of its `a=crypto` attributes (RFC 4568), in their order."""
+        return tuple(value for key, value in self.attributes if key == "crypto" and value)
 
     @property
     def on_hold(self) -> bool:
@@ -137,7 +147,7 @@ class SessionDescription:
 
     origin: Origin
     media: tuple[Media, ...]
-    attributes: tuple[tuple[str, str | None], ...] = field(default=())
+    attributes: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)
 
 
 def parse(data: bytes) -> SessionDescription:

@@ -47,15 +47,16 @@ class SipServer:
     Args:
         settings: what it must know.
         fresh: yields unguessable tokens of at least 20 hexadecimal digits: tags, branches.
+        randomness: yields that many random octets: keys of SRTP.
     """
 
-    def __init__(self, settings: ServerSettings, fresh: Callable[[], str]) -> None:
+    def __init__(self, settings: ServerSettings, fresh: Callable[[], str], randomness: Callable[[int], bytes]) -> None:
         self.admission: Callable[[float], str | None] = lambda _now: None  # why a new session is refused by 503 now
         self.draining = False  # refuse new sessions by 503, and say so to OPTIONS
         self._events: collections.deque[Event] = collections.deque()
         self._hosts = HostLimits(settings.limits, settings.peers)
         self._layer = TransactionLayer(self, self._events.append, fresh, self._hosts, settings.patience)
-        self._uas = Uas(settings, self._layer, self._events.append, fresh)
+        self._uas = Uas(settings, self._layer, self._events.append, fresh, randomness)
         self._sessions: dict[SessionId, ServerSession] = {}
         self._dialogs: dict[DialogId, ServerSession] = {}
         self._calls: dict[str, list[ServerSession]] = {}
@@ -255,10 +256,10 @@ class SipServer:
             why = warning("only SIPREC recording sessions (RFC 7866)")
             self._uas.refuse(incoming, 488, "not-siprec", now, (why,))
             return
-        if reason := "draining" if self.draining else self.admission(now):
+        if no_room := "draining" if self.draining else self.admission(now):
             # At once, never by silence, and without Retry-After (see `refuse`): the peer takes another recorder.
-            self.counters.refuse(reason)
-            self._uas.refuse(incoming, 503, reason, now)
+            self.counters.refuse(no_room)
+            self._uas.refuse(incoming, 503, no_room, now)
             return
         self._last_session += 1
         media = MediaSession(SessionId(self._last_session), int(self._uas.fresh()[:_ORIGIN_DIGITS], 16), call_id)

@@ -11,18 +11,19 @@ every step. Offers wait in `pending` until the shell has ports for them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import blanking, info_digits
 from sbc_agent.protocol import body as bodies
-from sbc_agent.protocol import recognition
 from sbc_agent.protocol.answer import StreamPlan, nothing_recordable
 from sbc_agent.protocol.body import MessageBody
 from sbc_agent.protocol.dialogs import PROBE_AGAIN_SECONDS, PROBES, Dialog, Signal
 from sbc_agent.protocol.events import (
     RECEIVED,
     SENT,
+    DigitPressed,
     EndReason,
     MessageRecorded,
     OfferRefused,
@@ -32,7 +33,7 @@ from sbc_agent.protocol.events import (
     SessionUpdated,
 )
 from sbc_agent.protocol.media_session import FLAG_DIGITS_SUPPRESSED, MediaSession, read_offer
-from sbc_agent.protocol.message import Response
+from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.responses import ALLOW
 from sbc_agent.protocol.sdp import SessionDescription
 from sbc_agent.protocol.session_timer import negotiate
@@ -106,7 +107,8 @@ class ServerSession:
         if dialog is None:
             dialog = self.dialog = Dialog.opened(asked, self.local_tag, incoming.cseq.number, incoming.flow)
             dialog.heard(incoming.flow, now)
-        body = self.media.answer(pending.offer, pending.plans, ports, self.uas.settings.media_address)
+        address, randomness = self.uas.settings.media_address, self.uas.randomness
+        body = self.media.answer(pending.offer, pending.plans, ports, address, randomness)
         timer_headers, quiet_seconds = negotiate(asked)
         dialog.quiet_seconds = quiet_seconds or dialog.quiet_seconds
         headers = (self.uas.contact(incoming.flow), ALLOW, SUPPORTED, *timer_headers, _SDP)
@@ -155,7 +157,7 @@ class ServerSession:
             return
         dialog.confirmed = True
         dialog.heard(incoming.flow, now)
-        self._record(RECEIVED, self._storable(incoming), now)
+        self._record(RECEIVED, incoming.raw, now, asked)
         if asked.method == "BYE":
             self.refuse(487, now)  # REQ: RFC 3261 section 15.1.2: what is pending in the dialog gets 487
             self._respond(incoming, 200, now)
@@ -194,6 +196,9 @@ class ServerSession:
     def _take(self, dialog: Dialog, incoming: Incoming, now: float) -> None:
         """INVITE, UPDATE or INFO."""
         asked, body = incoming.request, bodies.read(incoming.request)
+        digits = info_digits.read(asked)
+        if info_digits.carried_by(asked):
+            self.media.flag(FLAG_DIGITS_SUPPRESSED)
         changed = self.media.hear(asked, body)
         if asked.method in _OFFERING:
             dialog.refresh_target(asked)
@@ -206,6 +211,8 @@ class ServerSession:
         self._respond(incoming, 200, now, headers)
         if changed:
             self._updated(now)
+        for digit in digits:
+            self.uas.emit(DigitPressed(self.media.session, now, digit))
 
     def _overlap(self, incoming: Incoming) -> tuple[int, tuple[Header, ...]] | None:
         """Why a new offer must wait for one that is still open: status and headers."""
@@ -227,7 +234,7 @@ class ServerSession:
         except MalformedInput as error:
             self._refuse_offer(incoming, error.sip_status, now)
             return
-        plans = self.media.planned(offer)
+        plans = self.media.planned(offer, self.uas.srtp_terms(incoming.flow))
         if offer is not None and nothing_recordable(offer, plans):
             reasons = [item.flag for item in plans if item.flag]
             self.media.flag(*reasons)
@@ -303,22 +310,17 @@ class ServerSession:
         self._record(SENT, self.uas.respond(incoming, status, now, headers, self.local_tag), now)
 
     def _updated(self, now: float) -> None:
-        self.uas.emit(SessionUpdated(self.media.session, now, self.media.streams(), self.media.facts()))
+        media = self.media
+        self.uas.emit(SessionUpdated(media.session, now, media.streams(), media.facts(), dict(media.asked)))
 
     def _over(self, reason: EndReason, now: float) -> None:
         self.ended = True
         self.uas.emit(SessionEnded(self.media.session, now, reason, tuple(self.media.flags)))
 
-    def _storable(self, incoming: Incoming) -> bytes:
-        """A message for the signalling record; of one that carries pressed keys only the headers."""
-        if not recognition.carries_digits(incoming.request):
-            return incoming.raw
-        self.media.flag(FLAG_DIGITS_SUPPRESSED)
-        return bytes(replace(incoming.request, body=b""))
-
-    def _record(self, direction: int, raw: bytes, now: float) -> None:
-        """Enter a message in the signalling record, or keep it until the session is answered."""
-        recorded = MessageRecorded(self.media.session, now, RECEIVED if direction == RECEIVED else SENT, raw)
+    def _record(self, direction: int, raw: bytes, now: float, asked: Request | None = None) -> None:
+        """Enter a message in the signalling record, secrets blanked, or keep it until the session is answered."""
+        stored = blanking.keys(raw) if asked is None else blanking.request(asked, raw)
+        recorded = MessageRecorded(self.media.session, now, RECEIVED if direction == RECEIVED else SENT, stored)
         if self.dialog is None:
             self._unrecorded.append(recorded)
         else:

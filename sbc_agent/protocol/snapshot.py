@@ -2,7 +2,8 @@
 
 Kept is what the peer's next request needs to be answered as if nothing had happened, and what requests of ours need to
 be recognised: dialog id, CSeq numbers, target, routes, flow, timers, our description and its version, ports and plans.
-No personal data but the Call-ID, which nothing can replace: of From, To and Contact the URIs alone, and of these no
+No keys of SRTP: streams that need them wait, inactive, for the peer's next offer. No personal data but the Call-ID,
+which nothing can replace: of From, To and Contact the URIs alone, and of these no
 user part that could be a number (section 12.2.1.1 matches dialogs by tags). Metadata, headers, names and messages stay
 out; what was answered is written again when the peer repeats what it asked.
 
@@ -21,13 +22,14 @@ from pydantic.dataclasses import dataclass as checked
 from dualtone.domain import canonical
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
+from sbc_agent.protocol import blanking
 from sbc_agent.protocol import uri as uris
 from sbc_agent.protocol.answer import StreamPlan
 from sbc_agent.protocol.dialogs import Dialog, Unacknowledged
 from sbc_agent.protocol.events import SessionId
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.grammar import CONTROL
-from sbc_agent.protocol.media_session import MediaSession
+from sbc_agent.protocol.media_session import FLAG_SRTP_KEYS_LOST, MediaSession
 from sbc_agent.protocol.server_session import ServerSession
 from sbc_agent.protocol.uas import Uas
 
@@ -98,6 +100,7 @@ class MediaSnapshot:
     flags: tuple[str, ...]
     offer_outstanding: bool
     metadata_seen: bool
+    paused: bool = False
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
@@ -166,12 +169,13 @@ def take(session: ServerSession) -> SessionSnapshot | None:
         media=MediaSnapshot(
             origin_id=str(media.origin_id),
             version=media.version,
-            description=tuple(media.description),
-            plans=media.plans,
+            description=tuple(blanking.keys(line.encode()).decode() for line in media.description),
+            plans=tuple(_keyless(plan) for plan in media.plans),
             ports=tuple(sorted(media.ports.items())),
             flags=tuple(media.flags),
             offer_outstanding=media.offer_outstanding,
             metadata_seen=media.metadata_seen,
+            paused=media.paused,
         ),
     )
 
@@ -225,7 +229,10 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
         version=told.version,
         description=list(told.description),
         metadata_seen=told.metadata_seen,
+        paused=told.paused,
     )
+    if any(plan.lacks_keys for plan in media.plans):
+        media.flag(FLAG_SRTP_KEYS_LOST)
     return ServerSession(uas, media, dialog.local_tag, remote_tag, snapshot.first_cseq, dialog)
 
 
@@ -244,6 +251,10 @@ def impersonal(uri: str) -> str:
     parameters = {name: value for name, value in read.parameters.items() if not _IS_A_NUMBER.search(name + value)}
     user = "" if _COULD_BE_A_NUMBER.search(read.user) else read.user
     return str(replace(read, user=user, parameters=parameters, headers=""))
+
+
+def _keyless(plan: StreamPlan) -> StreamPlan:
+    return plan if plan.crypto is None else replace(plan, crypto=plan.crypto.without_keys())
 
 
 def _uri_of(value: str) -> str:

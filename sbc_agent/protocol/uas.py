@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from sbc_agent.protocol import recognition, responses
+from sbc_agent.protocol import recognition, responses, sdes
 from sbc_agent.protocol.events import Event, OfferRefused
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.limits import SipLimits
 from sbc_agent.protocol.message import Response
+from sbc_agent.protocol.sdes import SrtpPolicy, SrtpTerms
 from sbc_agent.protocol.transaction_layer import Incoming, Patience, TransactionLayer
 
 SUPPORTED: Final = ("Supported", "siprec, timer")
@@ -30,6 +31,7 @@ class ServerSettings:
         product: our name in Server.
         limits: how much peers may say.
         patience: how long and how much is waited for.
+        srtp: whether SRTP is accepted, whose keys stand in the session description.
     """
 
     media_address: str
@@ -38,16 +40,22 @@ class ServerSettings:
     product: str = "Dualtone"
     limits: SipLimits = field(default_factory=SipLimits)
     patience: Patience = field(default_factory=Patience)
+    srtp: SrtpPolicy = "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Uas:
-    """The user agent server: settings, the layer below, where events go, and a source of unguessable tokens."""
+    """The user agent server: settings, the layer below, where events go, sources of unguessable tokens and octets."""
 
     settings: ServerSettings
     layer: TransactionLayer
     emit: Callable[[Event], None]
     fresh: Callable[[], str]
+    randomness: Callable[[int], bytes]
+
+    def srtp_terms(self, flow: Flow) -> SrtpTerms:
+        """What of SRTP is accepted of a peer on this flow."""
+        return sdes.terms(self.settings.srtp, over_tls=flow.transport == "tls")
 
     def build(
         self, incoming: Incoming, status: int, headers: Iterable[Header] = (), body: bytes = b"", to_tag: str = ""

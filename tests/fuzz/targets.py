@@ -138,7 +138,8 @@ def _stream(data: bytes) -> None:
 def _description(data: bytes) -> None:
     offer = sdp.parse(data)
     plans = answer.plan(offer)
-    lines = answer.write_answer(offer, plans, {item.index: 20000 + 2 * item.index for item in plans}, "192.0.2.9")
+    ports = {item.index: 20000 + 2 * item.index for item in plans}
+    lines = answer.write_answer(offer, plans, ports, "192.0.2.9", {item.index: b"k" * 46 for item in plans})
     answered = sdp.parse("\r\n".join(["v=0", "o=- 1 1 IN IP4 192.0.2.9", *lines]).encode("utf-8", "replace"))
     assert [media.kind for media in answered.media] == [media.kind for media in offer.media]
 
@@ -167,7 +168,7 @@ def _server(data: bytes) -> None:
 
 def _fresh_server() -> SipServer:
     tokens = itertools.count(1)
-    return SipServer(ServerSettings("192.0.2.9"), lambda: f"{next(tokens):032x}")
+    return SipServer(ServerSettings("192.0.2.9"), lambda: f"{next(tokens):032x}", lambda size: b"k" * size)
 
 
 def _restored(data: bytes) -> None:

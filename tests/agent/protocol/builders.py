@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import message
 from sbc_agent.protocol.events import (
     CloseFlow,
+    DigitPressed,
+    Event,
     MessageRecorded,
     SendMessage,
     SessionEnded,
@@ -128,12 +130,19 @@ class Src:
         return self.request("INVITE", ("Require", "siprec"), *kind, *extra, body=body, **kw)
 
 
+def counted_octets() -> Callable[[int], bytes]:
+    """Randomness that can be foretold: 01 01 01..., then 02 02 02..."""
+    numbers = itertools.count(1)
+    return lambda size: bytes([next(numbers) % 256]) * size
+
+
 class Under:
     """A server under test that answers offers with ports from a counter, unless told not to."""
 
     def __init__(self, *, ports: bool = True, settings: ServerSettings | None = None) -> None:
         tokens = itertools.count(1)
-        self.server = SipServer(settings or ServerSettings(MEDIA_ADDRESS), lambda: f"{next(tokens):032x}")
+        self.settings = settings or ServerSettings(MEDIA_ADDRESS)
+        self.server = SipServer(self.settings, lambda: f"{next(tokens):032x}", counted_octets())
         self.now = 1000.0
         self.ports = itertools.count(20000, 2)
         self.accepts = ports
@@ -142,6 +151,7 @@ class Under:
         self.offered: list[SessionOffered] = []
         self.updated: list[SessionUpdated] = []
         self.recorded: list[MessageRecorded] = []
+        self.digits: list[DigitPressed] = []
         self.ended: list[SessionEnded] = []
         self.closed: list[Flow] = []
 
@@ -184,15 +194,22 @@ class Under:
                 if self.accepts:
                     chosen = {index: next(self.ports) for index in event.needs_ports}
                     self.server.answer(event.session, chosen, self.now)
-            elif isinstance(event, SessionUpdated):
-                self.updated.append(event)
-            elif isinstance(event, MessageRecorded):
-                self.recorded.append(event)
-            elif isinstance(event, SessionEnded):
-                self.ended.append(event)
-            elif isinstance(event, CloseFlow):
-                self.closed.append(event.flow)
+            else:
+                self.note(event)
         return sent
+
+    def note(self, event: Event) -> None:
+        """Keep what asks for nothing to be done."""
+        if isinstance(event, SessionUpdated):
+            self.updated.append(event)
+        elif isinstance(event, DigitPressed):
+            self.digits.append(event)
+        elif isinstance(event, MessageRecorded):
+            self.recorded.append(event)
+        elif isinstance(event, SessionEnded):
+            self.ended.append(event)
+        elif isinstance(event, CloseFlow):
+            self.closed.append(event.flow)
 
     def call(self, src: Src, **invite: Any) -> Response:
         """INVITE, 200, ACK."""

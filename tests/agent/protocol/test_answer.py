@@ -1,19 +1,25 @@
 """Answers to offers: RFC 3264, RFC 7866 section 7.2, and how `siprec_replay` judges them."""
 
+import base64
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sbc_agent.protocol import answer as answers
-from sbc_agent.protocol import sdp
+from sbc_agent.protocol import sdes, sdp
 from sbc_agent.protocol.events import SessionId
 from sbc_agent.protocol.media_session import FLAG_PORTS_EXHAUSTED, MediaSession
+from sbc_agent.protocol.sdes import FLAG_SRTP_KEYS_VISIBLE, FLAG_SRTP_NEEDS_TLS, FLAG_SRTP_REFUSED, SrtpPolicy
 from sbc_agent.protocol.sdp import Direction, SessionDescription
+from tests.agent.protocol.builders import counted_octets
 
 ADDRESS = "192.0.2.9"
+CRYPTO = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:LUV0oNDOSB9F0gw60mV/9/ySYI27BYvNw6eII5Ed"
+OTHER_CRYPTO = "a=crypto:1 AEAD_AES_256_GCM inline:nVZHjuJyLUV0lVNRkw3aU7yST7jdx/942DxaWYCkmrfVuKdbGdHZbEDA4+U"
 ANSWERED = {
     Direction.SENDONLY: Direction.RECVONLY,
     Direction.SENDRECV: Direction.RECVONLY,
@@ -32,12 +38,17 @@ def session() -> MediaSession:
     return MediaSession(SessionId(1), 4711, "call-1")
 
 
-def answered(to: MediaSession, data: bytes, ports: dict[int, int] | None = None) -> bytes:
+def answered(
+    to: MediaSession,
+    data: bytes,
+    ports: dict[int, int] | None = None,
+    randomness: Callable[[int], bytes] | None = None,
+) -> bytes:
     parsed = sdp.parse(data)
     plans = to.planned(parsed)
     if ports is None:
         ports = dict(zip(to.needs_ports(plans), itertools.count(20000, 2), strict=False))
-    return to.answer(parsed, plans, ports, ADDRESS)
+    return to.answer(parsed, plans, ports, ADDRESS, randomness or counted_octets())
 
 
 def judge(offered: bytes, answer: bytes) -> SessionDescription:
@@ -59,6 +70,11 @@ def judge(offered: bytes, answer: bytes) -> SessionDescription:
             assert given_.connection == ADDRESS
             spelled = {codec.payload_type: codec for codec in asked.codecs()}
             assert all(spelled[codec.payload_type] == codec for codec in given_.codecs())
+            # REQ: RFC 4568 section 5.1.2: one line, its tag and suite offered; plain RTP has none.
+            offered_lines = {tuple(value.split()[:2]) for value in asked.crypto}
+            assert len(given_.crypto) == ("SAVP" in asked.protocol)
+            assert {tuple(value.split()[:2]) for value in given_.crypto} <= offered_lines
+            assert not set(given_.crypto) & set(asked.crypto), "a key of our own"
             accepted = {codec.name for codec in given_.codecs()}
             assert "telephone-event" not in accepted or "telephone-event" in {c.name for c in asked.codecs()}
     ports = [media.port for media in got.media if media.port]
@@ -77,8 +93,13 @@ FORMATS = {
     "no events offered, none answered": ("8", (), "8", None),
     "comfort noise with G.711": ("0 19", ("a=rtpmap:19 CN/8000",), "0 19", None),
     "type 2 first (Metaswitch)": ("2 0 101", ("a=rtpmap:101 telephone-event/8000",), "0 101", None),
-    "G.722 alone is kept raw": ("9 101", ("a=rtpmap:101 telephone-event/8000",), "9 101", answers.FLAG_CODEC_RAW),
-    "the first of several others": ("18 9", (), "18", answers.FLAG_CODEC_RAW),
+    "G.722 alone": ("9 101", ("a=rtpmap:101 telephone-event/8000",), "9 101", None),
+    "G.729 alone, without its rtpmap": ("18", (), "18", None),
+    "Opus under its usual type": ("111", ("a=rtpmap:111 opus/48000/2",), "111", None),
+    "linear PCM at any rate": ("97 13", ("a=rtpmap:97 L16/16000/2",), "97 13", None),
+    "the first of several others": ("18 9", (), "18", None),
+    "G.723 before G.729: what can be decoded": ("4 18", (), "18", None),
+    "iLBC and G.723 alone: the first, kept raw": ("97 4", ("a=rtpmap:97 iLBC/8000",), "97", answers.FLAG_CODEC_RAW),
     "an unknown dynamic type is kept raw": ("97", (), "97", answers.FLAG_CODEC_RAW),
     "wideband PCMA is not G.711": ("96", ("a=rtpmap:96 PCMA/16000",), "96", answers.FLAG_CODEC_RAW),
     "G.711 under a dynamic type": ("96 0", ("a=rtpmap:96 PCMA/8000",), "96 0", None),
@@ -109,8 +130,25 @@ MEDIA = {
         [],
     ),
     "AVPF keeps its profile": (("m=audio 6000 RTP/AVPF 8", "a=sendonly"), 20000, Direction.RECVONLY, True, []),
-    "SRTP is refused": (("m=audio 6000 RTP/SAVP 8", "a=sendonly"), 0, None, None, [answers.FLAG_SRTP_REFUSED]),
-    "DTLS-SRTP is refused": (("m=audio 6000 UDP/TLS/RTP/SAVPF 8",), 0, None, None, [answers.FLAG_SRTP_REFUSED]),
+    "SRTP with its key": (("m=audio 6000 RTP/SAVP 8", CRYPTO, "a=sendonly"), 20000, Direction.RECVONLY, True, []),
+    "SRTP with feedback": (("m=audio 6000 RTP/SAVPF 8", CRYPTO), 20000, Direction.RECVONLY, True, []),
+    "SRTP on hold": (("m=audio 6000 RTP/SAVP 8", CRYPTO, "a=inactive"), 20000, Direction.INACTIVE, False, []),
+    "a key beside plain RTP is not answered": (("m=audio 6000 RTP/AVP 8", CRYPTO), 20000, Direction.RECVONLY, True, []),
+    "SRTP without a key is refused": (("m=audio 6000 RTP/SAVP 8", "a=sendonly"), 0, None, None, [FLAG_SRTP_REFUSED]),
+    "SRTP without a key that can be used is refused": (
+        ("m=audio 6000 RTP/SAVP 8", "a=crypto:1 NULL_HMAC_SHA1_80 inline:8hOgPgvxzA5EejU+pDTTLsyyoEAHD8T5E7iB2Dyx"),
+        0,
+        None,
+        None,
+        [FLAG_SRTP_REFUSED],
+    ),
+    "DTLS-SRTP is refused": (
+        ("m=audio 6000 UDP/TLS/RTP/SAVPF 8", "a=fingerprint:sha-256 00", CRYPTO),
+        0,
+        None,
+        None,
+        [FLAG_SRTP_REFUSED],
+    ),
     "video is refused": (("m=video 6000 RTP/AVP 96",), 0, None, None, [answers.FLAG_VIDEO_REFUSED]),
     "text over TCP is refused": (("m=message 6000 TCP/MSRP *",), 0, None, None, [answers.FLAG_MEDIA_REFUSED]),
     "port 0 stays refused": (("m=audio 0 RTP/AVP 8",), 0, None, None, []),
@@ -145,12 +183,73 @@ def test_the_record_knows_codecs_that_were_not_accepted() -> None:
 
 
 def test_mixed_profiles_in_one_offer() -> None:
-    """AVP is recorded and SAVP refused, each in its place."""
-    data = offer("m=audio 6000 RTP/SAVP 8", "a=label:1", "m=audio 6002 RTP/AVP 8", "a=label:2")
+    """AVP and SAVP are answered each by its own profile; a SAVP without its key is refused in its place."""
+    data = offer(
+        *("m=audio 6000 RTP/SAVP 8", "a=label:1"),
+        *("m=audio 6002 RTP/AVP 8", "a=label:2"),
+        *("m=audio 6004 RTP/SAVP 8", CRYPTO, "a=label:3"),
+    )
     to = session()
     got = judge(data, answered(to, data))
-    assert [media.port for media in got.media] == [0, 20000]
-    assert [stream.index for stream in to.streams()] == [1]
+    assert [(media.port, len(media.crypto)) for media in got.media] == [(0, 0), (20000, 0), (20002, 1)]
+    assert [(stream.index, stream.crypto) for stream in to.streams()] == [(1, None), (2, sdes.read(CRYPTO[9:]))]
+
+
+def test_our_key_changes_with_theirs() -> None:
+    """An offer that repeats its keys gets the answer that it had; a new key of the peer's gets a new one of ours."""
+    to, randomness = session(), counted_octets()
+    data = offer("m=audio 6000 RTP/SAVP 8", CRYPTO, "m=audio 6002 RTP/SAVP 8", OTHER_CRYPTO)
+    first, again = (answered(to, data, randomness=randomness) for _ in range(2))
+    assert first == again
+    ours = [media.crypto[0] for media in sdp.parse(first).media]
+    assert ours == [
+        f"7 AES_CM_128_HMAC_SHA1_80 inline:{base64.b64encode(bytes([1]) * 30).decode()}",
+        f"1 AEAD_AES_256_GCM inline:{base64.b64encode(bytes([2]) * 44).decode()}",
+    ]
+    changed = data.replace(b"inline:LUV0", b"inline:LUVa")
+    third = judge(changed, answered(to, changed, randomness=randomness))
+    assert third.origin.version == "2"
+    assert [media.crypto[0] != key for media, key in zip(third.media, ours, strict=True)] == [True, False]
+    keys = [stream.crypto.keys for stream in to.streams() if stream.crypto]
+    assert keys[0] != keys[1]
+    assert keys[0][0].key[:3] == base64.b64decode("LUVa")
+
+
+@pytest.mark.parametrize(
+    ("policy", "over_tls", "flags"),
+    [
+        ("allow", False, [FLAG_SRTP_KEYS_VISIBLE]),
+        ("allow", True, []),
+        ("require_tls", True, []),
+        ("require_tls", False, [FLAG_SRTP_NEEDS_TLS]),
+        ("off", True, [FLAG_SRTP_REFUSED]),
+        ("off", False, [FLAG_SRTP_REFUSED]),
+    ],
+)
+def test_the_policy_of_srtp(policy: SrtpPolicy, over_tls: bool, flags: list[str]) -> None:
+    """Whether keys that came in the clear are used is the site's choice; either way the session says so."""
+    to, data = session(), offer("m=audio 6000 RTP/SAVP 8", CRYPTO, "m=audio 6002 RTP/AVP 8")
+    parsed = sdp.parse(data)
+    plans = to.planned(parsed, sdes.terms(policy, over_tls=over_tls))
+    got = judge(data, to.answer(parsed, plans, {0: 20000, 1: 20002}, ADDRESS, counted_octets()))
+    refused = policy == "off" or (policy == "require_tls" and not over_tls)
+    assert [media.port for media in got.media] == [0 if refused else 20000, 20002]
+    assert list(to.flags) == flags
+
+
+def test_our_own_offer_of_srtp() -> None:
+    """A re-INVITE without an offer in a session of SRTP is answered by an offer of SRTP; its answer has the new key."""
+    to = session()
+    data = offer("m=audio 6000 RTP/SAVP 8", CRYPTO, "a=label:1", "m=audio 6002 RTP/AVP 8", "a=label:2")
+    before = sdp.parse(answered(to, data))
+    ours = sdp.parse(to.answer(None, to.planned(None), {}, ADDRESS, counted_octets()))
+    assert [(media.protocol, media.port) for media in ours.media] == [("RTP/SAVP", 20000), ("RTP/AVP", 20002)]
+    assert ours.media[0].crypto == before.media[0].crypto, "our key stays while theirs does"
+    to.answered_by_peer(sdp.parse(data.replace(b"inline:LUV0", b"inline:LUVa")))
+    stream = to.streams()[0]
+    assert stream.active
+    assert stream.crypto is not None
+    assert stream.crypto.keys[0].key[:3] == base64.b64decode("LUVa")
 
 
 def test_version_rises_only_with_a_change() -> None:
@@ -189,7 +288,7 @@ def test_our_own_offer_and_its_answer() -> None:
     """Asked for an offer we offer G.711, receiving only; the answer says which streams come."""
     to = session()
     plans = to.planned(None)
-    text = to.answer(None, plans, {0: 20000}, ADDRESS)
+    text = to.answer(None, plans, {0: 20000}, ADDRESS, counted_octets())
     ours = sdp.parse(text).media[0]
     assert (ours.port, ours.direction, ours.formats) == (20000, Direction.RECVONLY, ("8", "0", "101"))
     assert to.offer_outstanding
@@ -200,11 +299,12 @@ def test_our_own_offer_and_its_answer() -> None:
 
 _DIRECTIONS = st.sampled_from(["", "a=sendonly", "a=recvonly", "a=inactive", "a=sendrecv"])
 _MEDIA = st.builds(
-    lambda kind, port, profile, formats, direction, label: "\r\n".join(
+    lambda kind, port, profile, formats, direction, label, crypto: "\r\n".join(
         line
         for line in (
             f"m={kind} {port} {profile} {' '.join(formats)}",
             direction,
+            crypto,
             f"a=label:{label}" if label else "",
             *(
                 f"a=rtpmap:{payload} {name}"
@@ -219,6 +319,7 @@ _MEDIA = st.builds(
     st.lists(st.sampled_from(["0", "8", "9", "18", "13", "96", "97", "101"]), min_size=1, max_size=4, unique=True),
     _DIRECTIONS,
     st.sampled_from(["", "1", "2", "a_leg", "771757897"]),
+    st.sampled_from(["", CRYPTO, OTHER_CRYPTO]),
 )
 
 
@@ -226,13 +327,13 @@ _MEDIA = st.builds(
 def test_no_sequence_of_offers_breaks_an_answer(offers: list[list[str]]) -> None:
     """Whatever is offered in turn, each answer holds to the rules, ports stay, and versions rise with changes."""
     to, previous = session(), None
-    ports = itertools.count(20000, 2)
+    ports, keys = itertools.count(20000, 2), counted_octets()
     for media in offers:
         data = offer(*media)
         parsed = sdp.parse(data)
         plans = to.planned(parsed)
         known = dict(to.ports)
-        text = to.answer(parsed, plans, {index: next(ports) for index in to.needs_ports(plans)}, ADDRESS)
+        text = to.answer(parsed, plans, {index: next(ports) for index in to.needs_ports(plans)}, ADDRESS, keys)
         judge(data, text)
         assert known.items() <= to.ports.items()
         lines = [line for line in text.split(b"\r\n") if not line.startswith(b"o=")]

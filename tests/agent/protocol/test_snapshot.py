@@ -26,6 +26,7 @@ from tests.agent.protocol.builders import (
     UDP,
     Src,
     Under,
+    counted_octets,
     crlf,
     only,
     status,
@@ -56,7 +57,7 @@ class Survivor(Under):
         self.journal: dict[int, bytes] = {}
 
     def fresh(self) -> SipServer:
-        return SipServer(ServerSettings(MEDIA_ADDRESS), lambda: f"{next(self.tokens):032x}")
+        return SipServer(ServerSettings(MEDIA_ADDRESS), lambda: f"{next(self.tokens):032x}", counted_octets())
 
     def pump(self) -> list[Request | Response]:
         sent = super().pump()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 
 import pytest
 
@@ -30,7 +31,7 @@ class Agent:
         self.lines = lines or io.StringIO()
         self.has_room = True
         tokens = iter(f"{number:032x}" for number in range(1, 10**9))
-        self.server = SipServer(ServerSettings(MEDIA_ADDRESS), lambda: next(tokens))
+        self.server = SipServer(ServerSettings(MEDIA_ADDRESS), lambda: next(tokens), secrets.token_bytes)
         draws = iter(range(10**9))
         log = Log(stream=self.lines, salt=b"salt")
         self.recorder = Recorder(
