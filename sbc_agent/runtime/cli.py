@@ -103,6 +103,22 @@ def _status(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _desk(options: argparse.Namespace) -> int:
+    from sbc_agent.runtime import config, desk_command  # noqa: PLC0415
+
+    settings = config.load(options.config)
+    match options.verb:
+        case "add":
+            lines = desk_command.add(settings, options.name, options.line)
+        case "remove":
+            lines = desk_command.remove(settings.agent.state_dir, options.name)
+        case _:
+            lines = desk_command.listed(settings.agent.state_dir)
+    for line in lines:
+        _print(line)
+    return DONE
+
+
 def _call(options: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
@@ -134,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_STATUS,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the program's version number and exit")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|call")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|desk|call")
 
     run = commands.add_parser(
         "run",
@@ -175,6 +191,16 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(act=_status)
 
+    _add_desk(
+        commands.add_parser(
+            "desk",
+            help="who on site may pause the calls of which lines",
+            description="Adds, lists and removes desks. A desk's token, and the addresses of its handset's keys, reach "
+            "the live calls of its own lines by the LAN endpoint, and nothing else. A running agent knows at once.",
+            epilog=_EXIT_STATUS,
+        )
+    )
+
     call = commands.add_parser(
         "call",
         help="place a SIPREC test call at a recorder",
@@ -200,6 +226,21 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--json", action="store_true", help="print results as JSON")
     call.set_defaults(act=_call)
     return parser
+
+
+def _add_desk(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="add|list|remove", dest="verb")
+    add = verbs.add_parser("add", help="add a desk; its token is shown once", epilog=_EXIT_STATUS)
+    add.add_argument("name", metavar="NAME", help='what it is called, such as "Reception 2"')
+    add.add_argument(
+        "--line", required=True, action="append", metavar="EXTENSION", help="a line of it; may be repeated"
+    )
+    remove = verbs.add_parser("remove", help="refuse a desk's token from now on", epilog=_EXIT_STATUS)
+    remove.add_argument("name", metavar="NAME", help="as it was added")
+    listed = verbs.add_parser("list", help="show the desks and their lines", epilog=_EXIT_STATUS)
+    for verb in (add, remove, listed):
+        _add_config(verb)
+        verb.set_defaults(act=_desk)
 
 
 class _Version(argparse.Action):

@@ -166,6 +166,7 @@ def _write(hint: str) -> dict[str, Any]:
 _ENDPOINT_HINT: Final = 'an IPv4 address and a port such as "0.0.0.0:5060" (port 0 for any free one), or "off"'
 _API_HINT: Final = 'the base address of the API such as "https://recorder.example.com" (http for 127.0.0.1 alone)'
 _DIRECTORY_HINT: Final = 'an absolute path such as "{}"'
+_FILE_HINT: Final = 'the absolute path of a PEM file such as "{}"'
 
 
 class _Section(BaseModel):
@@ -194,8 +195,12 @@ class AgentSection(_Section):
         return self.min_free_mb << 20
 
 
+def _file(value: object) -> object:
+    return None if value == "" else _directory(value)
+
+
 class SipSection(_Section):
-    """``[sip]``: where recording sessions arrive."""
+    """``[sip]``: where recording sessions arrive, and how many are taken."""
 
     udp: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
         Endpoint("0.0.0.0", 5060),  # noqa: S104 - a recording server listens to the SBCs of its network
@@ -213,10 +218,32 @@ class SipSection(_Section):
         frozenset(), **_write('a list of IPv4 addresses such as ["192.0.2.20"], or [] for none')
     )
 
+    tls: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
+        None, **_write('an IPv4 address and a port such as "0.0.0.0:5061" (port 0 for any free one), or "off"')
+    )
+    tls_certificate: Annotated[Path | None, BeforeValidator(_file)] = Field(
+        None, **_write(_FILE_HINT.format("/etc/dualtone/sip.crt"))
+    )
+    tls_key: Annotated[Path | None, BeforeValidator(_file)] = Field(
+        None, **_write(_FILE_HINT.format("/etc/dualtone/sip.key"))
+    )
+    tls_clients: Annotated[Path | None, BeforeValidator(_file)] = Field(
+        None, **_write(_FILE_HINT.format("/etc/dualtone/sbc-ca.crt") + ', or "" to ask no SBC for a certificate')
+    )
+    max_calls: int = Field(0, ge=0, le=100_000, **_write("a whole number of calls from 0 to 100000, 0 for no other bound"))
+    messages_per_s: int = Field(2_000, ge=1, le=1_000_000, **_write("a whole number of messages from 1 to 1000000"))
+    strangers_per_s: int = Field(400, ge=1, le=1_000_000, **_write("a whole number of messages from 1 to 1000000"))
+    max_connections: int = Field(1_024, ge=1, le=60_000, **_write("a whole number of connections from 1 to 60000"))
+    max_connections_per_peer: int = Field(64, ge=1, le=60_000, **_write("a whole number of connections from 1 to 60000"))
+
     @model_validator(mode="after")
     def _some_transport(self) -> SipSection:
-        if self.udp is None and self.tcp is None:
-            raise ValueError('udp and tcp are both off: give at least one of them an address such as "0.0.0.0:5060"')
+        if self.udp is None and self.tcp is None and self.tls is None:
+            raise ValueError(
+                'udp, tcp and tls are all off: give at least one of them an address such as "0.0.0.0:5060"'
+            )
+        if self.tls is not None and (self.tls_certificate is None or self.tls_key is None):
+            raise ValueError("tls is on: write tls_certificate and tls_key, two absolute paths of PEM files")
         return self
 
 
@@ -258,10 +285,13 @@ class UplinkSection(_Section):
 
 
 class LanSection(_Section):
-    """``[lan]``: where calls can be paused while the uplink is down."""
+    """``[lan]``: where calls can be paused while the uplink is down, and where old handsets find their keys."""
 
     listen: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
         None, **_write('an IPv4 address and a port such as "127.0.0.1:5443" (port 0 for any free one), or "off"')
+    )
+    phones_http: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
+        None, **_write('an IPv4 address and a port such as "192.0.2.10:5480" (port 0 for any free one), or "off"')
     )
 
 

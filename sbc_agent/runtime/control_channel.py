@@ -29,8 +29,7 @@ from sbc_agent.runtime.credentials import TokenSource
 from sbc_agent.runtime.events import EventSender
 from sbc_agent.runtime.identity import AgentKey, Identity, TenantIngestKey
 from sbc_agent.runtime.ingest_bucket import sqs_client
-from sbc_agent.runtime.lan import Lan, LanSettings
-from sbc_agent.runtime.lan_credentials import bearer_token, server_context
+from sbc_agent.runtime.lan_endpoint import LanEndpoint
 from sbc_agent.runtime.lan_orders import LanOrders
 from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.logs import Log
@@ -95,8 +94,7 @@ class ControlChannel:
         self._ingest_key = identity.current_ingest_key()
         self._is_open = False
         self._early: list[Event] = []  # above all the cuts that a killed run was still to tell of
-        self._lan: Lan | None = None
-        self.lan: str | None = None
+        self._lan: LanEndpoint | None = None
         self._state = AgentState(config.agent.state_dir / STATE_FILE)
         if self._state.was_damaged:
             log.error("state_damaged")
@@ -158,13 +156,14 @@ class ControlChannel:
         else:
             self._early.append(event)
 
+    @property
+    def lan(self) -> str | None:
+        """Where the LAN endpoint is, None if it is off."""
+        return None if self._lan is None else self._lan.address
+
     async def _listen(self) -> None:
-        """Opens the LAN endpoint; one that cannot be opened is alarmed, and calls are recorded all the same."""
-        listen, state_dir = self._config.lan.listen, self._config.agent.state_dir
-        if listen is None:
-            return
         identity = self._tokens.identity
-        desk = LanOrders(
+        orders = LanOrders(
             tenant=identity.tenant,
             agent=identity.agent,
             control=self.control,
@@ -174,13 +173,17 @@ class ControlChannel:
             clock=self._clock,
             true_time=self._true_time,
         )
-        try:
-            context = server_context(state_dir, listen.host, self._true_time.now_us() / 1_000_000)
-            lan = Lan(LanSettings(listen, context, bearer_token(state_dir)), desk, self._log)
-            self.lan = await lan.start()
-            self._lan = lan
-        except OSError as error:
-            self._log.failure("lan_unavailable", error)
+        self._lan = LanEndpoint(
+            settings=self._config.lan,
+            state_dir=self._config.agent.state_dir,
+            orders=orders,
+            control=self.control,
+            facts=lambda: self._tokens.identity.control,
+            clock=self._clock,
+            true_time=self._true_time,
+            log=self._log,
+        )
+        await self._lan.start()
 
     async def close(self) -> None:
         """Stops polling, sends the last events if the uplink is there, and closes the state."""

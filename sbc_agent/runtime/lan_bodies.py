@@ -19,6 +19,9 @@ from dualtone.usecases.await_answers import CallAnswer, overall
 STARTED: Final = "card_entry.started"
 ENDED: Final = "card_entry.ended"
 
+Answer = tuple[int, dict[str, Any]]
+"""Status and JSON object."""
+
 _Body_ = TypeVar("_Body_", bound=BaseModel)
 
 

@@ -2,7 +2,7 @@
 
 ``state_dir/lan.crt`` and ``lan.key`` are a P-256 certificate of this agent's own; callers trust exactly that one.
 ``state_dir/lan.token`` is what they send. All are made at the first start and stay until somebody removes them or the
-address changes; mode 0600.
+address changes; mode 0600. A certificate that is about to end gives way to a new one, also while the agent runs.
 """
 
 from __future__ import annotations
@@ -65,6 +65,47 @@ def server_context(state_dir: Path, host: str, now_s: float) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     return context
+
+
+def renew(context: ssl.SSLContext, state_dir: Path, host: str, now_s: float) -> bool:
+    """Makes a new certificate if the one in use ends within a month; new connections are shown that one.
+
+    Args:
+        context: Of :func:`server_context`, in use.
+        state_dir: Where key and certificate lie.
+        host: The IPv4 address that is listened on.
+        now_s: Unix time in seconds.
+
+    Returns:
+        Whether there is a new one. Callers have to trust it anew.
+
+    Raises:
+        OSError: If it cannot be written or read.
+    """
+    certificate, key = state_dir / CERTIFICATE_FILE, state_dir / KEY_FILE
+    now = dt.datetime.fromtimestamp(now_s, dt.UTC)
+    if _is_good(certificate, host, now):
+        return False
+    _make(certificate, key, host, now)
+    context.load_cert_chain(certificate, key)
+    return True
+
+
+def fingerprint(state_dir: Path) -> str | None:
+    """SHA-256 of the certificate as ``sha256:`` and hexadecimal: what callers may trust it by; None without one."""
+    try:
+        certificate = x509.load_pem_x509_certificate((state_dir / CERTIFICATE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"
+
+
+def ends_at(state_dir: Path) -> dt.datetime | None:
+    """When the certificate ends; None without one."""
+    try:
+        return x509.load_pem_x509_certificate((state_dir / CERTIFICATE_FILE).read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None
 
 
 def _is_good(path: Path, host: str, now: dt.datetime) -> bool:

@@ -22,7 +22,7 @@ from sbc_agent.runtime.agent_state import AgentState
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.control import Carried, Control, Execution
 from sbc_agent.runtime.control_facts import ControlFacts
-from sbc_agent.runtime.lan_bodies import CardEntry, NamedPause, NamedResume, Pause, Resume
+from sbc_agent.runtime.lan_bodies import Answer, CardEntry, NamedPause, NamedResume, Pause, Resume
 from sbc_agent.runtime.live_calls import KnownCall
 from sbc_agent.runtime.orders import of_command
 from sbc_agent.runtime.webhook_memory import WebhookMemory
@@ -32,8 +32,6 @@ ACCEPTED: Final = 202
 BEARER: Final = "lan:bearer"
 _COUNTER: Final = "lan"
 _CAUSE_OF_WEBHOOKS: Final[Cause] = "payment"
-
-Answer = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +99,13 @@ class LanOrders:
             raise NotFound("no such call")
         return OK, self._described(known)
 
-    async def order_call(self, call_id: str, body: Pause | Resume) -> Answer:
+    async def order_call(self, call_id: str, body: Pause | Resume, by: str = BEARER) -> Answer:
         """Pauses or resumes one call.
+
+        Args:
+            call_id: Which.
+            body: What is asked.
+            by: Who asks.
 
         Raises:
             NotFound: If the agent has no such call.
@@ -110,7 +113,7 @@ class LanOrders:
             Unavailable: If the media process has ended.
         """
         call, stamp = _named(call_id), self._stamp()
-        order = self._order(body, stamp, BEARER, body.cause)
+        order = self._order(body, stamp, by, body.cause)
         command = order.for_call(self._tenant, self._agent, call, stamp.number, stamp.received_ms)
         answers = await self._carry_out(command, order)
         if not answers:

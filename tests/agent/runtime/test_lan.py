@@ -25,10 +25,13 @@ from dualtone.domain.standard_webhooks import MAX_BODY_BYTES
 from sbc_agent.runtime import lan_bodies
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.control_facts import ControlFacts
+from sbc_agent.runtime.desks import Desks
 from sbc_agent.runtime.lan import Lan, LanSettings
+from sbc_agent.runtime.lan_admission import Admission
 from sbc_agent.runtime.lan_bodies import InvalidBody, NamedPause, NamedResume, Pause, Resume, Webhook
 from sbc_agent.runtime.lan_credentials import bearer_token, server_context
 from sbc_agent.runtime.lan_orders import LanOrders
+from sbc_agent.runtime.lan_routes import LanRoutes
 from sbc_agent.runtime.webhook_memory import WebhookMemory
 from tests.agent.runtime.controlled import ENDPOINT, SECRET, START_US, Desk, facts
 from tests.agent.runtime.spooled import AGENT, TENANT, call_id
@@ -59,8 +62,13 @@ class Site:
             answer_within_s=0.05,
         )
         context = server_context(directory, "127.0.0.1", NOW_S)
+        admission = Admission(self.token, Desks(directory, self.desk.lines.log))
         self.lan = Lan(
-            LanSettings(Endpoint("127.0.0.1", 0), context, self.token), self.lan_orders, self.desk.lines.log, **limits
+            LanSettings(Endpoint("127.0.0.1", 0), context),
+            LanRoutes(self.lan_orders).routes(),
+            admission.admit,
+            self.desk.lines.log,
+            **limits,
         )
 
     async def __aenter__(self) -> Self:

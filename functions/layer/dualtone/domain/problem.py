@@ -23,6 +23,7 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND, "There is no such resource")
     METHOD_NOT_ALLOWED = ("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "The resource has no such method")
     MESSAGE_ID_REUSED = ("message-id-reused", HTTPStatus.CONFLICT, "The message's id was used for another body")
+    SEVERAL_CALLS = ("several-calls", HTTPStatus.CONFLICT, "More than one call is live")
     MESSAGE_IN_PROGRESS = ("message-in-progress", HTTPStatus.CONFLICT, "The same message is being acted on")
     TOO_LARGE = ("content-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     RANGE_REQUIRED = ("range-required", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Ask for a part: send a Range header")
@@ -37,6 +38,7 @@ class ProblemType(Enum):
         "The recording has no such bytes",
     )
     INVALID = ("invalid-parameters", HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter does not have an allowed value")
+    TOO_MANY_REQUESTS = ("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
     INTERNAL = ("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed")
     INTEGRITY = (
         "integrity",
