@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -259,7 +259,7 @@ def test_a_key_asks_for_the_recording_where_it_is_on_demand() -> None:
 
 def test_what_the_record_says() -> None:
     """A kept call names rule, version and basis, and every choice with its time and its way."""
-    assert ruling(CONSENT).kept("dtmf", 12, "person:x") == {
+    assert asdict(ruling(CONSENT).kept("dtmf", 12, "person:x")) == {
         "version": 3,
         "rule": "consent",
         "record": "consent",
@@ -269,7 +269,7 @@ def test_what_the_record_says() -> None:
         "at_us": 12,
         "by": "person:x",
     }
-    assert NO.to_fact() == {"choice": "decline", "how": "dtmf", "at_us": 2, "by": ""}
+    assert asdict(NO.chosen) == {"choice": "decline", "how": "dtmf", "at_us": 2, "by": ""}
 
 
 records = st.sampled_from(get_args(Record))

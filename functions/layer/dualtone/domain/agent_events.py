@@ -21,12 +21,15 @@ from dualtone.domain.call_command import Action, Actor, Cause, Moment, OnExpiry,
 from dualtone.domain.call_match import MOST_TOKENS
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_agent_id, parse_tenant_id
+from dualtone.domain.recording_policy import RuleId
+from dualtone.domain.recording_ruling import ChoiceName, Kept, Means
 from dualtone.domain.signing import Envelope, Signer
 
 KIND: Final = "agent-events"
 FORMAT: Final = 1
 MOST_EVENTS: Final = 256
 LONGEST_REPORT: Final = 256 * 1024
+MOST_COUNTED: Final = 256
 
 _STRICT: Final = ConfigDict(strict=True, extra="forbid")
 _MOST: Final = 256
@@ -67,6 +70,7 @@ class CallEvent:
         matches: Its match tokens.
         sealed: What officers see of it, sealed, in base64.
         causes: Why nothing is kept at this moment; empty while audio is kept.
+        policy: By which rule it is kept; None while that is not known.
     """
 
     call: Ulid
@@ -77,6 +81,7 @@ class CallEvent:
     matches: Annotated[list[Token], Field(max_length=MOST_TOKENS)]
     sealed: Annotated[str, Field(max_length=16_384)]
     causes: Causes
+    policy: Kept | None = None
     type: Literal["call"] = "call"
 
     def __post_init__(self) -> None:
@@ -170,6 +175,31 @@ class LeaseEvent:
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
+class DecisionEvent:
+    """Somebody chose for a call that is kept; of one that is not kept nothing is told.
+
+    Attributes:
+        call: The call.
+        command: Id of the cloud's decision, if it came from there.
+        choice: What was chosen.
+        how: By which way.
+        at_us: When.
+        by: Opaque id of who chose; empty if nobody knows.
+        outcome: ``kept``: it waited, and is kept from its start. ``stopped``: it was being kept, and nothing more is.
+            ``noted``: it changes nothing. ``ignored``: the rule does not leave the choice, as on a regulated line.
+    """
+
+    call: Ulid
+    command: Ulid | None
+    choice: ChoiceName
+    how: Means
+    at_us: Moment
+    by: Actor | Literal[""]
+    outcome: Literal["kept", "stopped", "noted", "ignored"]
+    type: Literal["decision"] = "decision"
+
+
+@checked(config=_STRICT, frozen=True, slots=True)
 class SpoolState:
     """What the agent still keeps: calls, their bytes, and bytes free on its disk."""
 
@@ -188,6 +218,8 @@ class HealthEvent:
         alarms: How often each kind of alarm was raised since it started.
         version: Of its software.
         uplink_waiting_s: Age of the oldest thing that waits to be sent.
+        not_recorded: How many calls each rule of the policy left unrecorded since the agent started: all that is told
+            of them.
     """
 
     live: Annotated[list[Ulid], Field(max_length=_MOST_LIVE)]
@@ -195,10 +227,11 @@ class HealthEvent:
     alarms: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], Number], Field(max_length=64)]
     version: Annotated[str, Field(max_length=64)]
     uplink_waiting_s: Number
+    not_recorded: Annotated[dict[RuleId, Number], Field(max_length=MOST_COUNTED)] = Field(default_factory=dict)
     type: Literal["health"] = "health"
 
 
-Event = CallEvent | AckEvent | CutEvent | LeaseEvent | HealthEvent
+Event = CallEvent | AckEvent | CutEvent | LeaseEvent | DecisionEvent | HealthEvent
 
 
 @checked(config=_STRICT, frozen=True, slots=True)

@@ -15,19 +15,34 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
 
 from dualtone.domain import call_session, recording_policy
+from dualtone.domain.call_command import Actor, Moment
 from dualtone.domain.call_match import vendor_values
 from dualtone.domain.direction import Direction, Lines, Party, direction_of
 from dualtone.domain.numbers import normalise
-from dualtone.domain.recording_policy import DEFAULT_RULE, WEEKDAYS, Fate, Match, RecordingPolicy, Rule
+from dualtone.domain.recording_policy import (
+    DEFAULT_RULE,
+    WEEKDAYS,
+    Basis,
+    Fate,
+    Match,
+    Record,
+    RecordingPolicy,
+    Rule,
+    RuleId,
+)
 
 SETTLED_AFTER_S: Final = 30
 """How long after the answer a ruling may be provisional; then what is known is enough."""
 
 Cause = Literal["consent", "personal", "on_demand"]
 Means = Literal["rule", "dtmf", "header", "webhook", "lan", "api", "timeout", "end", "inherited"]
+ChoiceName = Literal["accept", "decline", "keep", "drop", "personal", "not_personal"]
 
 # Fragments of the names, without case and punctuation, under which SBCs tell the queue, and the number first dialled.
 _QUEUE_NAMES: Final = ("queue", "huntgroup", "skill", "vdn", "acdgroup", "callcenter")
@@ -39,6 +54,9 @@ _PLACEHOLDERS: Final = frozenset({"asbce"})  # Avaya's SBC names itself until it
 _PAIR: Final = 2
 _MOST_QUEUES: Final = 32
 _MOST_COMPILED: Final = 4096
+
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,48 @@ class CallFacts:
         return len(self.parties) >= _PAIR
 
 
+@checked(config=_STRICT, frozen=True, slots=True)
+class Kept:
+    """Why a call is kept: the member ``policy`` of its SESSION record.
+
+    Attributes:
+        version: Of the policy in force; 0 if the tenant had none.
+        rule: Id of the rule.
+        record: What that does.
+        basis: The lawful basis.
+        decision: That it is kept: of a call that is not nothing is told.
+        how: By which way that was decided.
+        at_us: When, by the agent's clock.
+        by: Opaque id of who decided; empty if nobody did.
+    """
+
+    version: Annotated[int, Field(ge=0)]
+    rule: RuleId
+    record: Record
+    basis: Basis
+    decision: Literal["keep"]
+    how: Means
+    at_us: Moment
+    by: Actor | Literal[""]
+
+
+@checked(config=_STRICT, frozen=True, slots=True)
+class Chosen:
+    """A choice as it is told of a call that is kept: an element of ``consents`` of its SESSION record.
+
+    Attributes:
+        choice: What was chosen.
+        how: By which way.
+        at_us: When, by the agent's clock.
+        by: Opaque id of who chose; empty if nobody knows.
+    """
+
+    choice: ChoiceName
+    how: Means
+    at_us: Moment
+    by: Actor | Literal[""]
+
+
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """What the policy says of a call.
@@ -99,24 +159,16 @@ class Ruling:
         """Whether anything of the call is gathered, now or later."""
         return self.waits or self.rule.record != "never"
 
-    def kept(self, how: Means, at_us: int, by: str = "") -> dict[str, str | int]:
-        """What the SESSION record of a call that is kept says of the decision.
+    def kept(self, how: Means, at_us: int, by: str = "") -> Kept:
+        """Why a call is kept.
 
         Args:
-            how: By which way it was made.
+            how: By which way it was decided.
             at_us: When, by the agent's clock.
-            by: Opaque id of who made it; empty if nobody did.
+            by: Opaque id of who decided; empty if nobody did.
         """
-        return {
-            "version": self.version,
-            "rule": self.rule.id,
-            "record": self.rule.record,
-            "basis": self.rule.basis,
-            "decision": "keep",
-            "how": how,
-            "at_us": at_us,
-            "by": by,
-        }
+        rule = self.rule
+        return Kept(self.version, rule.id, rule.record, rule.basis, "keep", how, at_us, by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +195,10 @@ class Choice:
         asks = ruling.rule.record in ("on_demand", "live_keep") and answer == "accept"
         return cls("keep" if answer == "accept" else "discard", "on_demand" if asks else "consent", how, at_us)
 
-    def to_fact(self) -> dict[str, str | int]:
-        """What the SESSION record says of it."""
-        return {"choice": _NAMES[self.decision, self.cause], "how": self.how, "at_us": self.at_us, "by": self.by}
+    @property
+    def chosen(self) -> Chosen:
+        """The choice as it is told of a call that is kept."""
+        return Chosen(_NAMES[self.decision, self.cause], self.how, self.at_us, self.by)
 
 
 def evaluate(policy: RecordingPolicy | None, facts: CallFacts, *, final: bool = False) -> Ruling:
@@ -325,7 +378,7 @@ def _told(values: Sequence[tuple[str, str]]) -> Iterator[Party]:
             yield Party("unknown", number)
 
 
-_NAMES: Final[Mapping[tuple[Fate, Cause], str]] = {
+_NAMES: Final[Mapping[tuple[Fate, Cause], ChoiceName]] = {
     ("keep", "consent"): "accept",
     ("discard", "consent"): "decline",
     ("keep", "personal"): "not_personal",
