@@ -17,7 +17,7 @@ from dualtone.domain import ids
 from dualtone.domain.errors import MalformedInput, Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
-from sbc_agent.media.messages import Adopted, Alarm, FormatSpec, PortFree, StreamSpec
+from sbc_agent.media.messages import Adopted, Alarm, CryptoSpec, FormatSpec, PortFree, StreamSpec
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.protocol.events import (
     Event,
@@ -29,6 +29,7 @@ from sbc_agent.protocol.events import (
     SessionUpdated,
     StreamState,
 )
+from sbc_agent.protocol.sdes import CryptoLine
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.runtime.journal import Journal, Legacy, LiveCall, RestingPorts
 from sbc_agent.runtime.logs import Log
@@ -330,4 +331,12 @@ def _specification(state: StreamState) -> StreamSpec:
             )
             for codec in state.codecs
         ),
+        crypto=() if state.crypto is None else _keys(state.crypto),
+    )
+
+
+def _keys(line: CryptoLine) -> tuple[CryptoSpec, ...]:
+    return tuple(
+        CryptoSpec(tag=line.tag, suite=line.suite, key=key.key, mki=key.mki, unencrypted_rtcp=line.unencrypted_rtcp)
+        for key in line.keys
     )

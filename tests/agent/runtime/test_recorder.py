@@ -342,3 +342,24 @@ def test_a_record_that_cannot_be_passed_on_does_not_end_the_call() -> None:
     assert agent.call(Src()).status == 200
     assert agent.recorded.signalling
     assert "record_refused" in agent.lines.getvalue()
+
+
+def test_keys_reach_the_media_process() -> None:
+    """What the SRC's packets are protected with is told with the streams, and told anew when it changes."""
+    agent, src = Agent(), Src()
+    line = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:LUV0oNDOSB9F0gw60mV/9/ySYI27BYvNw6eII5Ed|2^31|1:4"
+    secured = TWO_STREAMS.replace("6000 RTP/AVP 8 101", f"6000 RTP/SAVP 8 101\n{line}")
+    (answer,) = agent.receive(src.invite(sdp=secured))
+    src.to_tag = tag_of(answer)
+    agent.receive(src.request("ACK"))
+    agent.receive(src.invite(sdp=secured.replace("inline:LUV0", "inline:LUVa")))
+    keys = [streams[0].crypto for _, streams in agent.recorded.streams]
+    assert [(key.tag, key.suite, key.key[:3].hex(), key.mki) for told in keys for key in told] == [
+        (7, "AES_CM_128_HMAC_SHA1_80", "2d4574", b"\0\0\0\1"),
+        (7, "AES_CM_128_HMAC_SHA1_80", "2d455a", b"\0\0\0\1"),
+    ]
+    assert [streams[1].crypto for _, streams in agent.recorded.streams] == [(), ()]
+    recorded = b"".join(raw for _, _, raw in agent.recorded.signalling)
+    assert recorded.count(b"inline:*") == 4, "two offers, two answers"
+    assert b"LUV" not in recorded
+    assert b"LUV" not in repr(agent.recorded).encode()
