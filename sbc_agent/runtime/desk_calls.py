@@ -110,6 +110,11 @@ class DeskCalls:
         self._watching = 0
         calls.subscribe(self._changed)
 
+    @property
+    def watching(self) -> int:
+        """How many watchers wait for news."""
+        return self._watching
+
     def live(self, desk: Desk) -> list[KnownCall]:
         """The desk's live calls, oldest first; raises Unavailable while the cloud has told no live key."""
         return self._calls.live_with(self._tokens(desk))

@@ -373,7 +373,7 @@ def test_calls_are_listed_paused_and_resumed(tmp_path: Path) -> None:
 
     async def scenario(site: Site) -> None:
         call = site.desk.begin()
-        listed = {
+        listed: dict[str, Any] = {
             "call_id": call,
             "agent_id": AGENT,
             "state": "live",
