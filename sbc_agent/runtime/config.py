@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol.sdes import SrtpPolicy
 from sbc_agent.runtime.system_errors import plain
 
 _MAX_PORT: Final = 65_535
@@ -230,11 +231,16 @@ class SipSection(_Section):
     tls_clients: Annotated[Path | None, BeforeValidator(_file)] = Field(
         None, **_write(_FILE_HINT.format("/etc/dualtone/sbc-ca.crt") + ', or "" to ask no SBC for a certificate')
     )
-    max_calls: int = Field(0, ge=0, le=100_000, **_write("a whole number of calls from 0 to 100000, 0 for no other bound"))
+    srtp: SrtpPolicy = Field("allow", **_write('"allow", "require_tls" or "off"'))
+    max_calls: int = Field(
+        0, ge=0, le=100_000, **_write("a whole number of calls from 0 to 100000, 0 for no other bound")
+    )
     messages_per_s: int = Field(2_000, ge=1, le=1_000_000, **_write("a whole number of messages from 1 to 1000000"))
     strangers_per_s: int = Field(400, ge=1, le=1_000_000, **_write("a whole number of messages from 1 to 1000000"))
     max_connections: int = Field(1_024, ge=1, le=60_000, **_write("a whole number of connections from 1 to 60000"))
-    max_connections_per_peer: int = Field(64, ge=1, le=60_000, **_write("a whole number of connections from 1 to 60000"))
+    max_connections_per_peer: int = Field(
+        64, ge=1, le=60_000, **_write("a whole number of connections from 1 to 60000")
+    )
 
     @model_validator(mode="after")
     def _some_transport(self) -> SipSection:

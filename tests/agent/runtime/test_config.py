@@ -92,6 +92,7 @@ def test_the_example_shows_the_defaults() -> None:
         ('sip.advertise = "two words"', "that is no host name"),
         ('sip.peers = "192.0.2.20"', "that is no list"),
         ('sip.peers = ["sbc.example.com"]', "that is no IPv4 address"),
+        ('sip.srtp = "require-tls"', 'sip.srtp = "require-tls": write "allow", "require_tls" or "off"'),
         ('media.address = "0.0.0.0"', "no SBC can send to that address"),
         ('media.address = "::1"', "that is no IPv4 address"),
         ('media.ports = "20000"', 'such as "20000-29999"'),
