@@ -1,9 +1,10 @@
-"""The agent's command queue: receipts and commands, signed by the cloud's pinned key, read without a gap.
+"""The agent's command queue: receipts, commands and decisions, signed by the cloud's pinned key, read without a gap.
 
 Two threads poll, so that one waits for messages while the other acts. Messages of one answer are handed over together
 and waited for together, commands before receipts: a pause does not wait while the parts of a long call are compared. A
 message is deleted after it was acted upon, a command only when it would survive the end of the process; so a crash
-repeats it, and acting twice is harmless. What is not signed, or for another agent, is alarmed and changes nothing.
+repeats it, and acting twice is harmless. What is not signed, or for another agent, or of a kind that a later version of
+the cloud sends, is alarmed and changes nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Final
 
-from dualtone.domain import call_command, canonical
+from dualtone.domain import call_command, call_decision, canonical
 from dualtone.domain.call_command import Command
+from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, Unavailable
 from dualtone.domain.signing import Envelope
 from sbc_agent.runtime.backoff import Backoff
@@ -39,6 +41,7 @@ _CEILING_S: Final = 5.0  # a pause must not wait for a back-off when the uplink 
 _JOIN_S: Final = 0.5
 
 Obey = Callable[[Command], ThreadFuture[str]]
+Decide = Callable[[Decision], ThreadFuture[str]]
 
 
 class CommandQueue:
@@ -49,6 +52,8 @@ class CommandQueue:
         identity: Whose queue it is, and whose signature is believed.
         receipts: Acts on receipts.
         obey: Hands a verified command to the event loop; done when it would survive the end of the process.
+        decide: Likewise a verified decision.
+        refresh: Fetches what is new, as a verified refresh asks; raises Unavailable to be asked again.
         log: Where alarms are told.
         clock: Monotonic seconds.
         random: Draws from [0, 1), for the jitter.
@@ -61,6 +66,8 @@ class CommandQueue:
         identity: Identity,
         receipts: Receipts,
         obey: Obey,
+        decide: Decide,
+        refresh: Callable[[Refresh], None],
         log: Log,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_numbers.random,
@@ -69,6 +76,8 @@ class CommandQueue:
         self._identity = identity
         self._receipts = receipts
         self._obey = obey
+        self._decide = decide
+        self._refresh = refresh
         self._log = log
         self._clock = clock
         self._random = random
@@ -121,8 +130,8 @@ class CommandQueue:
         """Acts on one message.
 
         Returns:
-            What came of it: ``freed``, ``repeated``, ``rejected``, or ``postponed`` for one that must come again; for a
-            command, what will.
+            What came of it: ``freed``, ``repeated``, ``refreshed``, ``rejected``, or ``postponed`` for one that must
+            come again; for a command or a decision, what will.
         """
         try:
             envelope = _envelope(body)
@@ -130,6 +139,10 @@ class CommandQueue:
                 return self._receipts.act(envelope)
             if envelope.kind == call_command.KIND:
                 return self._command(envelope)
+            if envelope.kind == call_decision.KIND:
+                return self._decision(envelope)
+            if envelope.kind == call_decision.REFRESH_KIND:
+                return self._refreshed(envelope)
             envelope.verified(self._identity.signing_public_key_der, envelope.kind)
             raise MalformedInput("a message that this version does not know")
         except Unavailable:
@@ -140,9 +153,23 @@ class CommandQueue:
 
     def _command(self, envelope: Envelope) -> ThreadFuture[str]:
         command = call_command.verified(envelope, self._identity.signing_public_key_der)
-        if (command.tenant, command.agent) != (self._identity.tenant, self._identity.agent):
-            raise IntegrityError("a command for another agent")
+        self._require_mine(command)
         return self._obey(command)
+
+    def _decision(self, envelope: Envelope) -> ThreadFuture[str]:
+        decision = call_decision.verified(envelope, self._identity.signing_public_key_der)
+        self._require_mine(decision)
+        return self._decide(decision)
+
+    def _refreshed(self, envelope: Envelope) -> str:
+        refresh = call_decision.verified_refresh(envelope, self._identity.signing_public_key_der)
+        self._require_mine(refresh)
+        self._refresh(refresh)
+        return "refreshed"
+
+    def _require_mine(self, message: Command | Decision | Refresh) -> None:
+        if (message.tenant, message.agent) != (self._identity.tenant, self._identity.agent):
+            raise IntegrityError("a command for another agent")
 
     def _is_obeyed(self, result: ThreadFuture[str]) -> bool:
         """Waits for a command; whether its message may go."""

@@ -16,6 +16,7 @@ import botocore.session
 
 from dualtone.domain.agent_events import HealthEvent, SpoolState
 from dualtone.domain.call_command import Command
+from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
@@ -118,6 +119,8 @@ class ControlChannel:
             identity=identity,
             receipts=Receipts(identity=identity, uplink=uplink, freed=self._freed, log=log),
             obey=self._obey,
+            decide=self._decide,
+            refresh=self._refresh,
             log=log,
         )
 
@@ -197,6 +200,14 @@ class ControlChannel:
 
     def _obey(self, command: Command) -> ThreadFuture[str]:
         return asyncio.run_coroutine_threadsafe(self.control.obey(command), self._loop)
+
+    def _decide(self, decision: Decision) -> ThreadFuture[str]:
+        return asyncio.run_coroutine_threadsafe(self.control.decided(decision), self._loop)
+
+    def _refresh(self, refresh: Refresh) -> None:
+        """Fetches new credentials, with which the newest policy comes; one that came late was overtaken by others."""
+        if not refresh.has_expired(self._true_time.now_ms()):
+            self._tokens.fetch()
 
     def _freed(self, call: CallId) -> None:
         self._in_loop(self.control.forget, call)

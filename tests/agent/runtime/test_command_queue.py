@@ -14,6 +14,7 @@ import pytest
 
 from dualtone.domain import canonical
 from dualtone.domain.call_command import Command
+from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.errors import PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
 from dualtone.domain.signing import Envelope
@@ -67,6 +68,9 @@ class Agent:
         self.directory = spool_dir / CALL
         self.freed: list[CallId] = []
         self.obeyed: list[Command] = []
+        self.decided: list[Decision] = []
+        self.refreshed: list[Refresh] = []
+        self.unreachable = False
         self.answers: list[BaseException | str] = []
         identity = dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url)
         self.spooled_then: list[bool] = []  # whether the call was in the spool when a command came
@@ -77,6 +81,8 @@ class Agent:
             identity=identity,
             receipts=Receipts(identity=identity, uplink=self._uplink, freed=self.freed.append, log=self.lines.log),
             obey=self.obey,
+            decide=self.decide,
+            refresh=self.refresh,
             log=self.lines.log,
         )
 
@@ -97,6 +103,37 @@ class Agent:
             case error:
                 future.set_exception(error)
         return future
+
+    def decide(self, decision: Decision) -> Future[str]:
+        """What the event loop would do with a decision."""
+        self.decided.append(decision)
+        future: Future[str] = Future()
+        future.set_result("kept")
+        return future
+
+    def refresh(self, refresh: Refresh) -> None:
+        """What fetches credentials."""
+        if self.unreachable:
+            raise Unavailable("no uplink")
+        self.refreshed.append(refresh)
+
+
+def decision(key: CloudKey = CLOUD, **changes: Any) -> str:
+    """A decision as it lies in the queue."""
+    facts: dict[str, Any] = {
+        "id": CALL,
+        "tenant": TENANT,
+        "agent": AGENT,
+        "issued_at_ms": 1,
+        "expires_at_ms": 2,
+        "call": CALL,
+        "match": None,
+        "decision": "keep",
+        "cause": "on_demand",
+        "how": "api",
+        "by": "person:b0b",
+    }
+    return json.dumps(Decision(**facts | changes).sealed_by(key).to_json())
 
 
 def command(key: CloudKey = CLOUD, **changes: Any) -> str:
@@ -293,3 +330,33 @@ def test_commands_are_handed_over_together_and_go_when_obeyed(
         agent.commands.poll(0)
     assert left(client, url) == 0
     assert len(agent.obeyed) == 6
+
+
+def test_a_decision_is_handed_over(tmp_path: Path) -> None:
+    """What the cloud decided reaches the event loop; what another key or for another agent decided does not."""
+    agent = Agent(tmp_path)
+    result = agent.commands.act(decision())
+    assert isinstance(result, Future)
+    assert result.result() == "kept"
+    assert agent.commands.act(decision(CloudKey())) == "rejected"
+    assert agent.commands.act(decision(tenant="other")) == "rejected"
+    assert [one.decision for one in agent.decided] == ["keep"]
+
+
+def test_a_refresh_is_asked_again_until_the_cloud_answers(tmp_path: Path) -> None:
+    """The word that there is a newer policy stays in the queue while that cannot be fetched."""
+    agent = Agent(tmp_path)
+    body = json.dumps(Refresh(CALL, TENANT, AGENT, 1, 2).sealed_by(CLOUD).to_json())
+    agent.unreachable = True
+    assert agent.commands.act(body) == "postponed"
+    agent.unreachable = False
+    assert agent.commands.act(body) == "refreshed"
+    assert len(agent.refreshed) == 1
+
+
+def test_a_message_of_a_later_version_is_told_and_left_alone(tmp_path: Path) -> None:
+    """A kind of message that this agent does not know changes nothing and stops nothing."""
+    agent = Agent(tmp_path)
+    later = Envelope.sealed_by(CLOUD, "transfiguration", b"{}")
+    assert agent.commands.act(json.dumps(later.to_json())) == "rejected"
+    assert agent.lines.named("command_rejected")[0]["reason"] == "MalformedInput"
