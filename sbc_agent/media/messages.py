@@ -519,7 +519,10 @@ class Alarm(_Message):
 
 
 class Stats(_Message):
-    """Counters since the start, gauges of now; packets unless named otherwise."""
+    """Counters since the start, gauges of now; packets unless named otherwise.
+
+    ``tick_ms_lately`` is the longest of the last ten ticks: an engine that is late for long loses packets.
+    """
 
     event: Literal["stats"] = "stats"
     calls: int
@@ -538,6 +541,7 @@ class Stats(_Message):
     bytes_sealed: int
     ticks: int
     tick_ms_max: int
+    tick_ms_lately: int = 0
     cpu_ms: int
     clock_steps: int
 

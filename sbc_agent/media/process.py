@@ -36,6 +36,7 @@ from sbc_agent.runtime.logs import Log, capture_libraries
 _OPENINGS_NAME: Final = ".openings"
 _LOCK_NAME: Final = ".lock"
 _LOCK_WAIT_S: Final = 3.0  # for the process of a run that was killed: it ends a moment after its parent
+_TICKS_LATELY: Final = 10  # as many as there are in a second
 _COMMANDS_US: Final = 50_000  # so long commands may keep a tick waiting
 
 
@@ -58,6 +59,7 @@ class MediaProcess:
         self._has_parent = True
         self._signals = 0
         self._tick_us_max = 0
+        self._lately_us: collections.deque[int] = collections.deque([0], maxlen=_TICKS_LATELY)
         tenant, agent = parse_tenant_id(settings.tenant), parse_agent_id(settings.agent)
         key = AgentKey.load(settings.agent_key_path, agent)
         make_private_directory(settings.spool_dir)
@@ -114,6 +116,7 @@ class MediaProcess:
                 self._engine.tick(self._moment())
                 after_us = self._clock.now_us()
                 self._tick_us_max = max(self._tick_us_max, after_us - now_us)
+                self._lately_us.append(after_us - now_us)
                 next_tick_us = max(next_tick_us + self._settings.tick_ms * 1000, after_us)
                 self._tell()
         self._disk.close()
@@ -175,6 +178,7 @@ class MediaProcess:
         return Stats(
             **self._engine.counters(),
             tick_ms_max=self._tick_us_max // 1000,
+            tick_ms_lately=max(self._lately_us) // 1000,
             cpu_ms=time.process_time_ns() // 1_000_000,
         )
 

@@ -29,7 +29,8 @@ from sbc_agent.media.client import MediaClient
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import Alarm, Event, IngestKeySettings, MediaSettings
 from sbc_agent.runtime import journal, logs, preflight, status
-from sbc_agent.runtime.config import AgentConfig, Endpoint
+from sbc_agent.runtime.admission import STATS_SECONDS
+from sbc_agent.runtime.config import AgentConfig
 from sbc_agent.runtime.durable import hold_lock
 from sbc_agent.runtime.identity import KEY_FILE, AgentKey, Identity
 from sbc_agent.runtime.journal import Journal, Legacy
@@ -125,6 +126,7 @@ class Agent:
         loop.set_exception_handler(self._unexpected)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read anew
         self._started = loop.time()
         boot_id, legacy = journal.boot_id(), self._legacy()
         clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
@@ -137,9 +139,11 @@ class Agent:
         self._room.look()
         kept = Journal(self._journal_dir, boot_id=boot_id, clock_offset_us=clock.offset_us, log=self._log)
         addresses = await self._listen(legacy, kept)
+        loop.add_signal_handler(signal.SIGHUP, self._shell.reload_certificate)
         ready = asyncio.create_task(self._open_cloud(clock, addresses))
         stopped = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._look_after_room())
+        watching = asyncio.create_task(self._watch_media())
         try:
             await asyncio.wait({died, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
             if not died.done():
@@ -149,7 +153,7 @@ class Agent:
                 self._media_died(died.result())
             return await self._drain(died)
         finally:
-            for task in (ready, stopped, looking):
+            for task in (ready, stopped, looking, watching):
                 task.cancel()
             if self._cloud is not None:
                 await self._cloud.close()
@@ -227,9 +231,10 @@ class Agent:
             addresses = await self._shell.start(legacy)
         except OSError as error:
             sip, reason = self._config.sip, plain(error)
+            wanted = {"sip.udp": sip.udp, "sip.tcp": sip.tcp, "sip.tls": sip.tls}
+            names = " or ".join(f"{name} {address}" for name, address in wanted.items() if address is not None)
             raise Unavailable(
-                f"sip.udp {sip.udp or 'off'} or sip.tcp {sip.tcp or 'off'} cannot be listened to ({reason}): "
-                "stop what uses the port, or write another address"
+                f"{names} cannot be listened to ({reason}): stop what uses the port, or write another address"
             ) from error
         if legacy.live or legacy.dropped:
             took_ms = round(1000 * (asyncio.get_running_loop().time() - self._started))
@@ -237,24 +242,16 @@ class Agent:
         return addresses
 
     def _sip_settings(self) -> SipSettings:
-        from sbc_agent.runtime.sip_shell import SipSettings  # noqa: PLC0415 - as above
+        from sbc_agent.runtime import sip_settings  # noqa: PLC0415 - as above
 
-        sip = self._config.sip
-        return SipSettings(
-            media_address=self._config.media.address,
-            udp=_pair(sip.udp),
-            tcp=_pair(sip.tcp),
-            advertise=sip.advertise,
-            peers=sip.peers,
-            product=f"Dualtone/{version()}",
-        )
+        return sip_settings.of(self._config, f"Dualtone/{version()}")
 
     def _say_ready(self, addresses: SipAddresses) -> None:
         """The one line of standard output: where the agent is to be found."""
         line = {
             "sip_udp": _spelled(addresses.udp),
             "sip_tcp": _spelled(addresses.tcp),
-            "sip_tls": None,
+            "sip_tls": _spelled(addresses.tls),
             "lan": None if self._cloud is None else self._cloud.lan,
             "metrics": None,
             "pids": {"sip": os.getpid(), "media": self._media.pid},
@@ -294,6 +291,17 @@ class Agent:
             await asyncio.sleep(LOOK_EVERY_S)
             await asyncio.to_thread(self._room.look)  # a disk that hangs must not hold up SIP
 
+    async def _watch_media(self) -> None:
+        """Tells the SIP side how late the media process is, so that it refuses calls before any packet is lost."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(Unavailable):  # it has ended, and so do we
+            while True:
+                asked = loop.time()
+                took_ms = (await self._media.stats()).tick_ms_lately
+                now = loop.time()
+                self._shell.admission.served("media_late", max(took_ms / 1000, now - asked), now)
+                await asyncio.sleep(STATS_SECONDS)
+
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self._log.failure("unexpected", error if isinstance(error, BaseException) else RuntimeError())
@@ -326,6 +334,7 @@ class Agent:
             "uptime_ms": round(1000 * (asyncio.get_running_loop().time() - self._started)),
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "calls_live": self._shell.recorder.calls,
+            "sip": self._shell.counters.to_json(),
             "calls_adopted": self._shell.recorder.adopted,
             "media": media,
             "spool": {
@@ -338,10 +347,6 @@ class Agent:
             "alarms": self._log.alarms,
             **cloud.report(),
         }
-
-
-def _pair(endpoint: Endpoint | None) -> tuple[str, int] | None:
-    return None if endpoint is None else (endpoint.host, endpoint.port)
 
 
 def _spelled(address: tuple[str, int] | None) -> str | None:

@@ -127,7 +127,7 @@ def test_a_fault_is_told_with_key_value_and_what_to_write(line: str, message: st
     [
         (SMALLEST.replace("[media]\naddress", "[media]\nports"), "media.address: missing; write the IPv4 address"),
         (SMALLEST.replace("[uplink]\n", "").replace("api = ", "# "), "[uplink]: missing; write the section with api"),
-        (SMALLEST + '[sip]\nudp = "off"\ntcp = "off"\n', "udp and tcp are both off"),
+        (SMALLEST + '[sip]\nudp = "off"\ntcp = "off"\n', "udp, tcp and tls are all off"),
         (SMALLEST.replace("/var/spool/a", "/var/lib/a"), "are one directory"),
         ("agent = 5\n" + SMALLEST.replace("[agent]", "[log]"), "agent: write a section [agent]"),
         ("[agent\n", "not TOML"),
