@@ -139,7 +139,11 @@ def test_a_key_of_another_size_is_a_fault_of_ours() -> None:
 
 def dialog(name: str, **extensions: str) -> CallSession:
     """A dialog whose metadata names call and group as no other does."""
-    ids = {"sessions": [{"session_id": f"session {name}", "sip_session_id": f"{name}@pbx.invalid"}], "groups": [name]}
+    ids = {
+        "sip_call_id": f"{name}@sbc.invalid",
+        "sessions": [{"session_id": f"session {name}", "sip_session_id": f"{name}@pbx.invalid"}],
+        "groups": [name],
+    }
     return call_session.from_facts(session() | ids | {"extensions": extensions})
 
 
@@ -149,6 +153,13 @@ def dialog(name: str, **extensions: str) -> CallSession:
         pytest.param({"ucid": "00FA080018803B69810C6D"}, {"ucid": "0018803B69810C6D"}, id="UCID"),
         pytest.param({"Cisco-Guid": "0123456789-0012345678"}, {"Cisco-Guid": "0123456789-0012345678"}, id="Cisco"),
         pytest.param({"extTrackingID": "B7/x="}, {"extTrackingID": "B7/x="}, id="BroadWorks"),
+        pytest.param({"x-refci": "27298698"}, {"x-refci": "27298698"}, id="Cisco's telephone: near and far end"),
+        pytest.param(
+            {"x-refci": "27298698", "x-farendrefci": "27298699"},
+            {"x-refci": "27298699", "x-farendrefci": "27298698"},
+            id="Cisco's telephones at both ends",
+        ),
+        pytest.param({"gcid": "4711.0815"}, {"gcid": "4711.0815"}, id="Ribbon"),
         pytest.param({"Session-ID": "aa11;remote=bb22"}, {"Session-ID": "bb22;remote=aa11"}, id="Session-ID"),
     ],
 )
@@ -160,6 +171,21 @@ def test_dialogs_of_one_call_share_a_link(one: dict[str, str], other: dict[str, 
 def test_two_sbcs_that_name_one_communication_session_share_a_link() -> None:
     """As a session that is forked to two recorders does."""
     assert set(links(KEY, dialog("one", ucid="0018803B69810C6D"))) & set(links(KEY, dialog("one")))
+
+
+def test_a_dialog_that_replaces_another_shares_a_link() -> None:
+    """As Ribbon's does when a call is transferred."""
+    before = call_session.from_facts({"sip_call_id": "old@sbc"})
+    after = call_session.from_facts(
+        {"sip_call_id": "new@sbc", "extensions": {"Replaces": "old@sbc;to-tag=a;from-tag=b"}}
+    )
+    assert set(links(KEY, before)) & set(links(KEY, after))
+
+
+@pytest.mark.parametrize("extensions", [{"groupID": "G1"}, {"groupSeq": "2"}], ids=["BroadWorks", "NetSapiens"])
+def test_what_unrelated_calls_share_links_nothing(extensions: dict[str, str]) -> None:
+    """An enterprise's group, a number within a group."""
+    assert not set(links(KEY, dialog("one", **extensions))) & set(links(KEY, dialog("two", **extensions)))
 
 
 def test_a_partys_number_links_nothing() -> None:

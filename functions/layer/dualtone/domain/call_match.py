@@ -43,8 +43,12 @@ _LONGEST_SHOWN: Final = 256
 # Names under which vendors give the Call-ID of the recorded call, without case and punctuation.
 _CALL_ID_NAMES: Final = frozenset({"callid", "xaudccallid", "sessionid", "sipsessionid", "headercallid"})
 _UCID_NAMES: Final = frozenset({"ucid", "usertouser", "headerusertouser"})
-# Names under which vendors give other ids that all dialogs of one call have: Cisco, BroadWorks, NetSapiens.
-_CALL_NAMES: Final = frozenset({"ciscoguid", "headerciscoguid", "exttrackingid", "groupid", "groupseq"})
+# Names under which vendors give other ids that all dialogs of one call have: Cisco's gateways, Cisco's telephones (both
+# legs of a call, told by both ends), BroadWorks, Ribbon. Not BroadWorks' groupID, which names an enterprise's group,
+# nor NetSapiens' groupSeq, which counts within a group.
+_CALL_NAMES: Final = frozenset(
+    {"ciscoguid", "headerciscoguid", "xrefci", "xfarendrefci", "exttrackingid", "gcid", "xgcid"}
+)
 _PARTY_NAMES: Final = frozenset({"callingpartynumber", "calledpartynumber", "xciscorecordingparticipant"})
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f-]{8,}")
 # A User-to-User value of Avaya's: protocol discriminator 00, then elements; FA 08 is a UCID of eight bytes.
@@ -190,7 +194,11 @@ def _link_names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     """What a call is known by, whoever takes part in it."""
     yield from ((kind, value) for kind, value in _names(session) if kind in {MatchKind.CALL_ID, MatchKind.UCID})
     yield from ((MatchKind.EXTERNAL_ID, value) for value in session.groups)
-    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in vendor_values(session) if name in _CALL_NAMES)
+    values = list(vendor_values(session))
+    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in values if name in _CALL_NAMES)
+    # REQ: RFC 3891 section 3: a dialog that replaces another names it by its Call-ID.
+    yield MatchKind.EXTERNAL_ID, session.sip_call_id
+    yield from ((MatchKind.EXTERNAL_ID, value.partition(";")[0]) for name, value in values if name == "replaces")
 
 
 def vendor_values(session: CallSession) -> Iterator[tuple[str, str]]:
