@@ -79,6 +79,8 @@ class Spool:
     def waiting(self, call: CallId, sent: frozenset[str]) -> list[str]:
         """The closed files of a call that are not up, in the order of sending, the manifest last.
 
+        Parts without the opening record of their key epoch are of a call that waits for a decision: they stay here.
+
         Args:
             call: The call.
             sent: Names of the files that are up.
@@ -86,8 +88,9 @@ class Spool:
         names = _names(self.path(call))
         if MANIFEST_NAME in names:
             names = _names(self.path(call))  # a listing that began when the manifest was there misses no part
-        keyed = sorted((key, name) for name in names if (key := sending_key(name)) is not None and name not in sent)
-        found = [name for _, name in keyed]
+        keyed = sorted((key, name) for name in names if (key := sending_key(name)) is not None)
+        opened = {key[0] for key, _ in keyed if key[1] == 0}
+        found = [name for key, name in keyed if key[0] in opened and name not in sent]
         if MANIFEST_NAME in names and MANIFEST_NAME not in sent:
             found.append(MANIFEST_NAME)
         return found

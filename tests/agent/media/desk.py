@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -88,6 +88,7 @@ class Desk:
         ports: int = 8,
         now_us: int = START_US,
         openings: int = 0,
+        randomness: Callable[[int], bytes] = lambda count: bytes(range(count)),
     ) -> None:
         self.spool_dir = directory / "spool"
         self.now_us = now_us
@@ -107,7 +108,7 @@ class Desk:
             disk=self.disk,
             recovery=Recovery(self.spool_dir, TENANT, AGENT, "0.1.0", AgentKey(AGENT, agent_key()), 0),
             next_opening=self._next_opening,
-            randomness=lambda count: bytes(range(count)),
+            randomness=randomness,
             moment=self.moment,
         )
 
@@ -143,8 +144,12 @@ class Desk:
             for index, one in enumerate(active)
         )
 
-    def begin(self, *active: bool) -> None:
-        self.tell(messages.Begin(call=CALL, at_us=self.now_us, streams=self.streams(*active or (True, True))))
+    def begin(self, *active: bool, waits: bool = False, silent: bool = False) -> None:
+        streams = self.streams(*active or (True, True))
+        self.tell(messages.Begin(call=CALL, at_us=self.now_us, streams=streams, waits=waits, silent=silent))
+
+    def decide(self, *, keep: bool) -> None:
+        self.tell(messages.Decide(call=CALL, at_us=self.now_us, keep=keep))
 
     def change(self, *active: bool, at_us: int | None = None) -> None:
         at_us = self.now_us if at_us is None else at_us
