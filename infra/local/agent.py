@@ -4,6 +4,7 @@ Here stands what a service manager does on a machine of its own: an agent that e
 again at once, with the addresses that it had, so that it goes on with its calls.
 """
 
+import datetime as dt
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from infra.local import tether
 from infra.local.client import ApiClient
+from sbc_agent.runtime import self_signed
 
 _ENROL_S = 30.0
 _READY_S = 30.0
@@ -51,6 +53,7 @@ class AgentPlan:
         environment: of its processes.
         sip_port: UDP port, 0 for a free one.
         sip_tcp_port: TCP port, 0 for a free one.
+        sip_tls_port: TCP port of SIP over TLS, 0 for a free one.
         media_ports: range for RTP, `first-last`.
         hold_back_s: hold-back in seconds.
         lan_port: TCP port of its LAN endpoint, 0 for a free one.
@@ -65,6 +68,12 @@ class AgentPlan:
     media_ports: str
     hold_back_s: float
     lan_port: int = 0
+    sip_tls_port: int = 0
+
+    @property
+    def sip_certificate(self) -> Path:
+        """What SIP over TLS proves itself with; its key lies beside it."""
+        return self.directory / "sip.crt"
 
     @property
     def spool_dir(self) -> Path:
@@ -106,6 +115,7 @@ class Agent:
         """Invite, enrol and start it, and wait until it answers SIP."""
         plan = self._plan
         plan.spool_dir.mkdir(parents=True, exist_ok=True)
+        self_signed.write(plan.sip_certificate, _key_of(plan.sip_certificate), "127.0.0.1", dt.datetime.now(dt.UTC))
         plan.settings.write_text(_settings(plan), "utf-8")
         invitation = ApiClient(plan.api, self._administrator).post("/v1/agents", {"name": "local"})
         self._run("enrol", "--api", plan.api, "--code", invitation["code"], "--config", str(plan.settings))
@@ -175,6 +185,7 @@ class Agent:
                     self._plan,
                     sip_port=_port(line["sip_udp"]),
                     sip_tcp_port=_port(line["sip_tcp"]),
+                    sip_tls_port=_port(line["sip_tls"]),
                     lan_port=_port(line["lan"]) if line["lan"] else self._plan.lan_port,
                 )
                 self._plan.settings.write_text(_settings(self._plan), "utf-8")
@@ -243,6 +254,9 @@ drain_s = {_DRAIN_S}
 [sip]
 udp = "127.0.0.1:{plan.sip_port}"
 tcp = "127.0.0.1:{plan.sip_tcp_port}"
+tls = "127.0.0.1:{plan.sip_tls_port}"
+tls_certificate = {json.dumps(str(plan.sip_certificate))}
+tls_key = {json.dumps(str(_key_of(plan.sip_certificate)))}
 
 [media]
 address = "127.0.0.1"
@@ -259,6 +273,10 @@ listen = "127.0.0.1:{plan.lan_port}"
 [log]
 level = "info"
 """
+
+
+def _key_of(certificate: Path) -> Path:
+    return certificate.with_suffix(".key")
 
 
 def _port(address: str) -> int:

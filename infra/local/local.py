@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--api-port", "the API"),
         ("--sip-port", "SIP over UDP"),
         ("--sip-tcp-port", "SIP over TCP"),
+        ("--sip-tls-port", "SIP over TLS"),
         ("--aws-port", "the AWS endpoint"),
     ):
         parser.add_argument(name, type=_port, default=0, metavar="P", help=f"port of {what} (default: 0, a free one)")
@@ -109,7 +110,8 @@ def describe(
         "api": cloud.api_url,
         "sip_udp": agent["sip_udp"],
         "sip_tcp": agent["sip_tcp"],
-        "sip_tls": agent.get("sip_tls"),
+        "sip_tls": agent["sip_tls"],
+        "sip_tls_certificate": str(plan.sip_certificate),
         "agent_lan": agent.get("lan"),
         "agent_lan_token": bearer_token(state_dir),
         "agent_lan_certificate": str(state_dir / CERTIFICATE_FILE),
@@ -152,6 +154,7 @@ def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud
         },
         sip_port=arguments.sip_port,
         sip_tcp_port=arguments.sip_tcp_port,
+        sip_tls_port=arguments.sip_tls_port,
         media_ports=arguments.media_ports,
         hold_back_s=arguments.hold_back,
     )
@@ -182,7 +185,8 @@ def _summary(line: Mapping[str, Any]) -> str:
     return f"""\
 Dualtone {line["version"]} runs on this machine. Ctrl-C stops it.
 
-  SIPREC      {line["sip_udp"]} (UDP), {line["sip_tcp"]} (TCP), recording for {line["agent_tenant"]}
+  SIPREC      {line["sip_udp"]} (UDP), {line["sip_tcp"]} (TCP), {line["sip_tls"]} (TLS),
+              recording for {line["agent_tenant"]}; certificate of TLS: {line["sip_tls_certificate"]}
   API         {line["api"]}/v1/openapi.json
   AWS         AWS_ENDPOINT_URL={line["aws_endpoint"]}, region {line["region"]}, any credentials
   LAN         {line["agent_lan"]} (the agent's own endpoint, for pauses without an uplink)

@@ -139,6 +139,10 @@ def _call(options: argparse.Namespace) -> int:
         parallel=options.parallel,
         ucid=options.ucid,
         json=options.json,
+        ca=options.ca,
+        certificate=options.cert,
+        key=options.key,
+        insecure=options.insecure,
     )
     return DONE if asyncio.run(load_call.run(plan, _print)) else FAILED
 
@@ -209,7 +213,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"With --calls above 1, --json prints an object for each call and one that sums up. {_EXIT_STATUS}",
     )
     call.add_argument("--target", required=True, type=_target, metavar="HOST[:PORT]", help="the recorder (port: 5060)")
-    call.add_argument("--transport", choices=("udp", "tcp"), default="udp", help="for SIP (default: udp)")
+    call.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp", help="for SIP (default: udp)")
+    call.add_argument("--ca", type=Path, metavar="FILE", help="with tls: who signed the recorder's certificate, in PEM")
+    call.add_argument("--insecure", action="store_true", help="with tls: take any certificate")
+    call.add_argument("--cert", type=Path, metavar="FILE", help="with tls: our own certificate, where one is asked for")
+    call.add_argument("--key", type=Path, metavar="FILE", help="with tls: its key, if it is not in the same file")
     call.add_argument("--caller-wav", required=True, type=Path, metavar="WAV", help="what the caller says")
     call.add_argument("--callee-wav", required=True, type=Path, metavar="WAV", help="what the callee says")
     call.add_argument("--caller", default=_CALLER, metavar="NUMBER", help=f"number or URI (default: {_CALLER})")

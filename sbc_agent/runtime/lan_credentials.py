@@ -8,18 +8,15 @@ address changes; mode 0600. A certificate that is about to end gives way to a ne
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import secrets
-import socket
 import ssl
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import hashes
 
+from sbc_agent.runtime import self_signed
 from sbc_agent.runtime.durable import write_private
 
 CERTIFICATE_FILE: Final = "lan.crt"
@@ -27,9 +24,7 @@ KEY_FILE: Final = "lan.key"
 TOKEN_FILE: Final = "lan.token"  # noqa: S105 - a file's name
 _TOKEN_BYTES: Final = 32
 _SHORTEST_TOKEN: Final = 32
-_DAYS: Final = 3_650
 _RENEW_DAYS: Final = 30
-_FIRST_DAY: Final = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # callers take it even if this machine's clock runs ahead
 _ANY: Final = "0.0.0.0"  # noqa: S104 - recognised, not bound
 
 
@@ -60,7 +55,7 @@ def server_context(state_dir: Path, host: str, now_s: float) -> ssl.SSLContext:
     certificate, key = state_dir / CERTIFICATE_FILE, state_dir / KEY_FILE
     now = dt.datetime.fromtimestamp(now_s, dt.UTC)
     if not (key.exists() and _is_good(certificate, host, now)):
-        _make(certificate, key, host, now)
+        self_signed.write(certificate, key, host, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
@@ -86,7 +81,7 @@ def renew(context: ssl.SSLContext, state_dir: Path, host: str, now_s: float) -> 
     now = dt.datetime.fromtimestamp(now_s, dt.UTC)
     if _is_good(certificate, host, now):
         return False
-    _make(certificate, key, host, now)
+    self_signed.write(certificate, key, host, now)
     context.load_cert_chain(certificate, key)
     return True
 
@@ -117,33 +112,3 @@ def _is_good(path: Path, host: str, now: dt.datetime) -> bool:
     known = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
     lasts = certificate.not_valid_after_utc - now > dt.timedelta(days=_RENEW_DAYS)
     return lasts and (host == _ANY or host in known)
-
-
-def _make(certificate_path: Path, key_path: Path, host: str, now: dt.datetime) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Dualtone agent")])
-    addresses = {"127.0.0.1"} | ({host} - {_ANY})
-    host_name = socket.gethostname()
-    alternatives: list[x509.GeneralName] = [x509.IPAddress(ipaddress.IPv4Address(each)) for each in sorted(addresses)]
-    alternatives += [x509.DNSName(each) for each in dict.fromkeys(("localhost", host_name)) if each.isascii()]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(min(_FIRST_DAY, now))
-        .not_valid_after(now + dt.timedelta(days=_DAYS))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        # Callers that trust it trust nothing else by it: it signs no other certificate.
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    write_private(
-        key_path,
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
-    write_private(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))

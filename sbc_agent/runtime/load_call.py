@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json as encoding
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualtone.domain.errors import MalformedInput
 from sbc_agent.runtime import speech, test_call
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.src_dialog import Transport
@@ -34,6 +36,10 @@ class CallPlan:
     parallel: int = 1
     ucid: str | None = None
     json: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
 
 
 async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
@@ -47,9 +53,10 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
         Whether all calls succeeded.
 
     Raises:
-        MalformedInput: If a WAV file cannot be used.
+        MalformedInput: If a WAV file, or one of TLS, cannot be used.
     """
     sides = await asyncio.to_thread(_sides, plan)
+    trust = _trust(plan) if plan.transport == "tls" else None
     failed = 0
     answered: list[int] = []
 
@@ -63,7 +70,10 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
         say(encoding.dumps({"ok": True, **result.to_json()}) if plan.json else _sentence(result))
 
     await test_call.place_many(
-        plan.calls, plan.parallel, lambda: test_call.place(plan.target, plan.transport, sides, ucid=plan.ucid), done
+        plan.calls,
+        plan.parallel,
+        lambda: test_call.place(plan.target, plan.transport, sides, ucid=plan.ucid, trust=trust),
+        done,
     )
     if plan.calls > 1:
         total: dict[str, Any] = {
@@ -75,6 +85,26 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
         }
         say(encoding.dumps(total) if plan.json else f"{plan.calls} calls: {len(answered)} recorded, {failed} failed")
     return not failed
+
+
+def _trust(plan: CallPlan) -> ssl.SSLContext:
+    """By what the recorder proves itself, and we to it.
+
+    Raises:
+        MalformedInput: If a file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=plan.ca)
+        if plan.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if plan.certificate is not None:
+            context.load_cert_chain(plan.certificate, plan.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise MalformedInput(
+            "--ca, --cert or --key is no PEM file that can be used together with the others"
+        ) from error
+    return context
 
 
 def _sides(plan: CallPlan) -> tuple[Side, Side]:

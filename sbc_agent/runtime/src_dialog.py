@@ -28,7 +28,7 @@ from sbc_agent.protocol.transactions import T1, TIMEOUT, Outcome, Transaction, i
 from sbc_agent.runtime import src_offer
 from sbc_agent.runtime.config import Endpoint
 
-Transport = Literal["udp", "tcp"]
+Transport = Literal["udp", "tcp", "tls"]
 
 _USER_AGENT: Final = "Dualtone test call"
 _SUCCESS: Final = range(200, 300)
@@ -90,7 +90,7 @@ class SrcDialog:
     Args:
         target: The recorder.
         local: Our own transport address.
-        transport: ``udp`` or ``tcp``.
+        transport: ``udp``, ``tcp`` or ``tls``.
         call_id: Call-ID of the session, never used before.
         tag: Our tag.
         branch: Draws a new branch (without its cookie).
@@ -110,10 +110,11 @@ class SrcDialog:
     ) -> None:
         self._target, self._local, self._transport = target, local, transport
         self._call_id, self._branch, self._offer = call_id, branch, offer
-        self._uri = f"sip:recorder@{target}" + (";transport=tcp" if transport == "tcp" else "")
+        over = "" if transport == "udp" else f";transport={transport}"
+        self._uri = f"sip:recorder@{target}{over}"
         self._from = f"<sip:src@{local.host}>;tag={tag}"
         self._to = f"<sip:recorder@{target.host}>"
-        self._contact = f"<sip:src@{local}" + (";transport=tcp>" if transport == "tcp" else ">") + ";+sip.src"
+        self._contact = f"<sip:src@{local}{over}>;+sip.src"
         self._state = _State.CALLING
         self._invite_via = self._via()
         self._invite = b""
@@ -153,7 +154,7 @@ class SrcDialog:
             return
         self._cseq += 1
         data = bytes(message.request("BYE", self._remote_target, self._in_dialog("BYE", self._via())))
-        self._bye = Transaction.client(data, reliable=self._transport == "tcp", now=now)
+        self._bye = Transaction.client(data, reliable=self._transport != "udp", now=now)
         self._send(data)
 
     def receive(self, data: bytes, now: float) -> None:
@@ -196,7 +197,7 @@ class SrcDialog:
                     self._finish(TimedOut("BYE"))
 
     def outgoing(self) -> list[tuple[bytes, Endpoint]]:
-        """Messages to send, each with where to; on TCP all go over the one connection."""
+        """Messages to send, each with where to; on TCP and TLS all go over the one connection."""
         waiting = list(self._outgoing)
         self._outgoing.clear()
         return waiting

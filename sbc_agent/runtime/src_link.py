@@ -1,4 +1,4 @@
-"""The transport of a recording client's dialog: one UDP socket or one TCP connection, with the dialog's timers."""
+"""The transport of a recording client's dialog: a UDP socket or a TCP or TLS connection, with the dialog's timers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -37,8 +38,29 @@ class SrcLink(asyncio.DatagramProtocol):
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, target: Endpoint, transport: Transport, host: str, *, call_id: str, offer: bytes) -> SrcLink:
-        """Opens the transport and makes the dialog upon it."""
+    async def open(
+        cls,
+        target: Endpoint,
+        transport: Transport,
+        host: str,
+        *,
+        call_id: str,
+        offer: bytes,
+        trust: ssl.SSLContext | None = None,
+    ) -> SrcLink:
+        """Opens the transport and makes the dialog upon it.
+
+        Args:
+            target: The recorder.
+            transport: ``udp``, ``tcp`` or ``tls``.
+            host: Our own IP address.
+            call_id: Call-ID of the session.
+            offer: The INVITE's body.
+            trust: By what the recorder proves itself on TLS, and we to it; None trusts the system's authorities.
+
+        Raises:
+            CallFailed: If no connection can be made.
+        """
         loop = asyncio.get_running_loop()
 
         def made(address: tuple[str, int]) -> SrcLink:
@@ -60,17 +82,11 @@ class SrcLink(asyncio.DatagramProtocol):
             link = made(channel.getsockname())
             await loop.create_datagram_endpoint(lambda: link, sock=channel)
             return link
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(target.host, target.port)
-        except TimeoutError as error:
-            raise CallFailed(f"no TCP connection to {target} within {_CONNECT_TIMEOUT_S:.0f} s") from error
-        except OSError as error:
-            raise CallFailed(f"no TCP connection to {target}: {plain(error)}") from error
+        reader, writer = await _connect(target, transport, trust)
         return made(writer.get_extra_info("sockname")).reading(reader, writer)
 
     def reading(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> SrcLink:
-        """Takes a TCP connection into use."""
+        """Takes a connection into use."""
         self._stream = writer
         self._reading = asyncio.create_task(self._read(reader))
         return self
@@ -150,3 +166,22 @@ class SrcLink(asyncio.DatagramProtocol):
             self._timer.cancel()
         due = self.dialog.timer()
         self._timer = self._loop.call_at(due, self.act, self.dialog.handle_timer) if due is not None else None
+
+
+async def _connect(
+    target: Endpoint, transport: Transport, trust: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    what, security = f"no {transport.upper()} connection to {target}", None
+    if transport == "tls":
+        security = trust or ssl.create_default_context()
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            return await asyncio.open_connection(target.host, target.port, ssl=security)
+    except TimeoutError as error:
+        raise CallFailed(f"{what} within {_CONNECT_TIMEOUT_S:.0f} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise CallFailed(f"{what}: its certificate is not trusted ({error.verify_message})") from error
+    except ssl.SSLError as error:
+        raise CallFailed(f"{what}: {error.reason or 'TLS failed'}") from error
+    except OSError as error:
+        raise CallFailed(f"{what}: {plain(error)}") from error

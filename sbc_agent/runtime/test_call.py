@@ -12,6 +12,7 @@ import base64
 import contextlib
 import secrets
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -69,7 +70,7 @@ class CallResult:
     Attributes:
         sip_call_id: Call-ID of the recording session.
         sip_session_id: Session identifier of the recorded call, as in the metadata.
-        transport: ``udp`` or ``tcp``.
+        transport: ``udp``, ``tcp`` or ``tls``.
         started_at: When the INVITE was sent, RFC 3339 in UTC.
         answered_ms: From INVITE to 200.
         media_started_at: When the first packets were sent.
@@ -102,15 +103,21 @@ class CallResult:
 
 
 async def place(
-    target: Endpoint, transport: Transport, sides: Sequence[Side], *, ucid: str | None = None
+    target: Endpoint,
+    transport: Transport,
+    sides: Sequence[Side],
+    *,
+    ucid: str | None = None,
+    trust: ssl.SSLContext | None = None,
 ) -> CallResult:
     """Places one call and waits for its end.
 
     Args:
         target: The recorder; its host may be a name.
-        transport: ``udp`` or ``tcp``, for SIP.
+        transport: ``udp``, ``tcp`` or ``tls``, for SIP.
         sides: Who speaks; all for the same number of samples.
         ucid: Universal call id of the recorded call, in hexadecimal; None for none.
+        trust: By what the recorder proves itself on TLS; None trusts the system's authorities.
 
     Returns:
         What was sent and how it was answered.
@@ -140,7 +147,7 @@ async def place(
             parties, address=host, session_id=_uuid(), sip_session_id=sip_session_id, now_iso=_now(), ucid=ucid
         )
         call_id = f"{secrets.token_hex(_UUID_BYTES)}@{host}"
-        link = await SrcLink.open(target, transport, host, call_id=call_id, offer=offer)
+        link = await SrcLink.open(target, transport, host, call_id=call_id, offer=offer, trust=trust)
         try:
             started_at, started = _now(), loop.time()
             link.act(link.dialog.invite)

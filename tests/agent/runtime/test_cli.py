@@ -65,7 +65,7 @@ def test_help_is_there_for_every_command(command: list[str], capsys: pytest.Capt
         (["call", "--target", "a:b", "--caller-wav", "a", "--callee-wav", "b"], "write a host and a port"),
         (["call", "--target", "a", "--caller-wav", "a", "--callee-wav", "b", "--duration", "0"], "from 0.02 to 86400"),
         (["call", "--target", "a", "--caller-wav", "a", "--callee-wav", "b", "--calls", "0"], "from 1 to 100000"),
-        (["call", "--target", "a", "--caller-wav", "a", "--callee-wav", "b", "--transport", "tls"], "invalid choice"),
+        (["call", "--target", "a", "--caller-wav", "a", "--callee-wav", "b", "--transport", "sctp"], "invalid choice"),
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
