@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from dualtone.domain import canonical, recording_policy
 from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput
@@ -93,49 +92,6 @@ def test_only_malformed_input_escapes(data: bytes) -> None:
     """Whatever stands in the place of a policy, one error says so."""
     with pytest.raises(DualtoneError):
         recording_policy.read(data)
-
-
-RULE: dict[str, Any] = {"id": "r", "record": "always", "basis": "contract"}
-CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("regulated but never", {"regulated": True, "record": "never"}, "write `record` = always"),
-    ("regulated but on demand", {"regulated": True, "record": "on_demand"}, "write `record` = always"),
-    ("regulated but live-keep", {"regulated": True, "record": "live_keep"}, "write `record` = always"),
-    ("regulated but by consent", {"regulated": True, "record": "consent"}, "write `record` = always"),
-    ("regulated and personal", {"regulated": True, "personal_allowed": True}, "leave `personal_allowed` out"),
-    ("regulated and asking", {"regulated": True, "decline_keys": "2"}, "leave out `accept_keys`, `decline_keys`"),
-    ("regulated and asking the SBC", {"regulated": True, "headers": {"name": "X", "decline": ["no"]}}, "`headers`"),
-    ("regulated on the basis of consent", {"regulated": True, "basis": "consent"}, "write `basis` = legal_obligation"),
-    ("never, yet personal", {"record": "never", "personal_allowed": True}, "leave `personal_allowed` out"),
-    ("never, yet asking", {"record": "never", "accept_keys": "1"}, "leave out keys"),
-    ("never, yet closed", {"record": "never", "on_failure": "closed"}, "`on_failure`"),
-    ("one key for both", {"accept_keys": "12", "decline_keys": "2"}, "cannot be both"),
-    ("a default that nothing asks for", {"undecided": "keep"}, "`record` = consent alone"),
-    ("a time to decide without a decision", {"decide_within_s": 10}, "this rule's calls do not"),
-    ("a header without values", {"headers": {"name": "X-Consent"}}, "needs a value"),
-    ("a header value for both", {"headers": {"name": "X", "accept": ["Yes"], "decline": ["yes "]}}, "cannot both"),
-    ("hours in another form", {"match": {"hours": "9-17", "timezone": "UTC"}}, "HH:MM-HH:MM"),
-    ("an hour that is none", {"match": {"hours": "09:00-24:30", "timezone": "UTC"}}, "HH:MM-HH:MM"),
-    ("hours without length", {"match": {"hours": "09:00-09:00", "timezone": "UTC"}}, "leave them out"),
-    ("hours without a zone", {"match": {"hours": "09:00-17:00"}}, "`timezone`"),
-    ("days without a zone", {"match": {"weekdays": ["mon"]}}, "`timezone`"),
-    ("a zone that is none", {"match": {"timezone": "Europe/Atlantis"}}, "IANA"),
-    ("a zone that leaves the database", {"match": {"timezone": "../UTC"}}, "IANA"),
-    ("a line that is everything", {"match": {"lines": ["*"]}}, "write each of `lines`"),
-    ("a number that is a host", {"match": {"numbers": ["sip:host.example"]}}, "write each of `numbers`"),
-]
-
-
-@pytest.mark.parametrize(
-    ("changed", "says"), [case[1:] for case in CONTRADICTIONS], ids=[case[0] for case in CONTRADICTIONS]
-)
-def test_a_contradiction_is_refused_with_what_to_write(changed: dict[str, Any], says: str) -> None:
-    """A rule that contradicts itself never reaches an agent, and its author reads how to mend it."""
-    payload = asdict(POLICY) | {"rules": [RULE | changed], "groups": {}}
-    with pytest.raises(MalformedInput):
-        recording_policy.read(canonical.encode(payload))
-    with pytest.raises(ValidationError) as refused:
-        recording_policy.rule_of(RULE | changed)
-    assert any(says in error["msg"] for error in refused.value.errors())
 
 
 def test_a_regulated_rule_stands_above_what_could_hide_it() -> None:

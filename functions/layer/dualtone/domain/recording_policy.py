@@ -37,7 +37,7 @@ KIND: Final = "recording-policy"
 FORMAT: Final = 1
 MOST_RULES: Final = 200
 MOST_PATTERNS: Final = 200
-LONGEST_POLICY: Final = 128 * 1024
+LONGEST_POLICY: Final = 256 * 1024
 LONGEST_WAIT_S: Final = 14_400
 DEFAULT_ID: Final = "default"
 """Id of the built-in rule, which no rule of a tenant may have."""
@@ -283,6 +283,8 @@ def verified(envelope: Envelope, public_key_der: bytes) -> RecordingPolicy:
 
 def read(payload: bytes) -> RecordingPolicy:
     """Reads the payload of a policy whose signature was verified; raises MalformedInput."""
+    if len(payload) > LONGEST_POLICY:
+        raise MalformedInput("a recording policy is too long")
     canonical.decode(payload)  # repeated keys and floating point are refused before the form is looked at
     try:
         policy = _POLICY.validate_json(payload)
@@ -291,19 +293,6 @@ def read(payload: bytes) -> RecordingPolicy:
         raise MalformedInput("not a well-formed recording policy") from None
     parse_tenant_id(policy.tenant)
     return policy
-
-
-def rule_of(value: object) -> Rule:
-    """Reads one rule as a person wrote it.
-
-    Args:
-        value: What its JSON or TOML says.
-
-    Raises:
-        ValidationError: With a text on each member that is not right, which says what to write.
-        ValueError: If it holds a number that is no integer.
-    """
-    return _RULE.validate_json(canonical.encode(value))
 
 
 def minutes(hours: str) -> tuple[int, int]:
@@ -340,6 +329,5 @@ def _folded(values: Sequence[str]) -> frozenset[str]:
     return frozenset(value.strip().casefold() for value in values)
 
 
-_RULE: Final = TypeAdapter(Rule)
 _POLICY: Final = TypeAdapter(RecordingPolicy)
 DEFAULT_RULE: Final = Rule(id=DEFAULT_ID, record="always", basis="legitimate_interests", name="No rule matched")
