@@ -36,6 +36,8 @@ class MediaSession:
         origin_id: the session id of our `o=`, decimal.
         sip_call_id: the dialog's Call-ID.
         user_agent: how the SRC names itself.
+        src: its IP address, from which the INVITE came; after a restart, from which it was heard last.
+        end: which end of its call a telephone records in this dialog; "" for neither.
         ports: our RTP port for each m-line that ever had one.
         plans: the m-lines as they stand.
         recording: what metadata has told.
@@ -54,6 +56,8 @@ class MediaSession:
     origin_id: int
     sip_call_id: str
     user_agent: str = ""
+    src: str = ""
+    end: str = ""
     ports: dict[int, int] = field(default_factory=dict)
     plans: tuple[StreamPlan, ...] = ()
     recording: RecordingSession = field(default_factory=RecordingSession)
@@ -80,6 +84,9 @@ class MediaSession:
         before = self.facts(), dict(self.asked), self.paused
         self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
         self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
+        marks = recognition.marks_of_origin(asked)
+        self.headers |= marks
+        self.end = recognition.end_of_call(marks) or self.end
         self.asked = recognition.latest_headers(self.asked, asked)
         if asked.method == "INFO" and (pause := recognition.pause_action(asked)) is not None:
             self.paused = pause
@@ -183,6 +190,8 @@ class MediaSession:
         return {
             "sip_call_id": readable(self.sip_call_id),
             "user_agent": self.user_agent,
+            "src": self.src,
+            "end": self.end,
             "flags": flags,
             **facts,
             "extensions": facts["extensions"] | self.headers,

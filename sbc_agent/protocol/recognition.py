@@ -5,11 +5,15 @@ one or the other, so any mark is enough: Require, Contact, metadata in the body,
 """
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol.grammar import readable
 from sbc_agent.protocol.message import Request, canonical_name
 
+MAX_MARKS: Final = 32
 MAX_ASKED_HEADERS: Final = 64
 MAX_ASKED_CHARACTERS: Final = 1_024
 
@@ -23,6 +27,8 @@ INDEXED_HEADERS: Final = (
     "Cisco-Guid",
     "X-Cisco-Recording-Participant",
     "X-audc-call-id",
+    "X-GCID",
+    "Replaces",
 )
 
 # Extensions that cost us nothing to honour or that only ask for what an answer at once makes needless (100rel).
@@ -67,6 +73,29 @@ def unsupported(asked: Request) -> list[str]:
 def indexed_headers(asked: Request) -> dict[str, str]:
     """The vendors' headers by which a call may be found."""
     return {name: value[:1024] for name in INDEXED_HEADERS if (value := asked.header(name.lower()))}
+
+
+def marks_of_origin(asked: Request) -> dict[str, str]:
+    """What Cisco's telephones write into From: references, devices and addresses of both ends of a call (BiB).
+
+    Returns:
+        The parameters of header and URI that begin with `x-`, by name in lower case; a flag's value is its name.
+    """
+    value = asked.header("from") or ""
+    if ";x-" not in value.lower():
+        return {}
+    try:
+        sender = addresses.parse(value)
+        found = sender.parsed_uri().parameters | sender.parameters
+    except MalformedInput:
+        return {}
+    marks = {name: readable(text or name)[:MAX_ASKED_CHARACTERS] for name, text in found.items() if name[:2] == "x-"}
+    return dict(list(marks.items())[:MAX_MARKS])
+
+
+def end_of_call(marks: Mapping[str, str]) -> Literal["near", "far", ""]:
+    """Which end of its call a telephone records in this dialog; "" if it records both, or is none."""
+    return "near" if "x-nearend" in marks else "far" if "x-farend" in marks else ""
 
 
 def latest_headers(known: dict[str, str], asked: Request) -> dict[str, str]:

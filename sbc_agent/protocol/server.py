@@ -22,7 +22,7 @@ from typing import Final
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import body as bodies
-from sbc_agent.protocol import recognition, responses, snapshot
+from sbc_agent.protocol import recognition, replacing, responses, snapshot
 from sbc_agent.protocol.counters import WireCounters
 from sbc_agent.protocol.dialogs import DialogId
 from sbc_agent.protocol.events import EndReason, Event, SessionId, SessionUpdated
@@ -112,7 +112,7 @@ class SipServer:
         for session_id in self._timers.due(now):
             if (session := self._sessions.get(session_id)) is not None:
                 session.handle_timer(now)
-                self._settle(session)
+                self._settle(session, now)
 
     def answer(self, session_id: SessionId, ports: Mapping[int, int], now: float) -> None:
         """Accept the offer that waits in a session.
@@ -124,7 +124,7 @@ class SipServer:
         """
         if (session := self._sessions.get(session_id)) is not None:
             session.accept(ports, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def refuse(self, session_id: SessionId, status: int, now: float) -> None:
         """Refuse the offer that waits in a session; a session that was never answered is forgotten.
@@ -133,13 +133,13 @@ class SipServer:
         """
         if (session := self._sessions.get(session_id)) is not None:
             session.refuse(status, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def end(self, session_id: SessionId, reason: EndReason, now: float) -> None:
         """End an answered session by BYE, or refuse one that waits."""
         if (session := self._sessions.get(session_id)) is not None:
             session.end(reason, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def end_all(self, reason: EndReason, now: float) -> None:
         """End every session."""
@@ -175,7 +175,7 @@ class SipServer:
         self._last_session += 1
         self._sessions[session.media.session] = session
         self._calls.setdefault(session.media.sip_call_id, []).append(session)
-        self._settle(session)
+        self._settle(session, now)
         return SessionUpdated(session.media.session, now, session.media.streams(), session.media.facts())
 
     # --- the transaction layer's side --------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class SipServer:
             self._uas.respond(incoming, 481 if method == "PRACK" else 405, now, headers)
         elif (session := self._dialogs.get((call_id, to_tag, from_tag))) is not None:
             session.request(incoming, now)
-            self._settle(session)
+            self._settle(session, now)
         elif method == "INVITE" and not to_tag:
             self._invite(incoming, call_id, from_tag, now)
         elif method == "OPTIONS" and not to_tag:
@@ -215,20 +215,20 @@ class SipServer:
             return
         if session is not None:
             session.acknowledged(incoming, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def copy_received(self, incoming: Incoming, now: float) -> None:
         """A copy of an INVITE came that was answered by a 2xx."""
         for session in list(self._of_call(incoming)):
             session.copied(incoming, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def final_received(self, key: TransactionKey, answer: Response | None, raw: bytes, now: float) -> None:
         """A BYE or a probe of ours was answered, or was not."""
         session = self._requests.pop(key, None)
         if session is not None and not session.ended:
             session.probed(answer, raw, now)
-            self._settle(session)
+            self._settle(session, now)
 
     def in_use(self, flow: Flow) -> bool:
         """Whether a dialog lives on this connection."""
@@ -239,7 +239,7 @@ class SipServer:
     def _invite(self, incoming: Incoming, call_id: str, from_tag: str, now: float) -> None:
         if begun := next((one for one in self._of_call(incoming) if one.began_with(incoming, from_tag)), None):
             begun.request(incoming, now)
-            self._settle(begun)
+            self._settle(begun, now)
             return
         if self._is_merged(incoming, from_tag):
             # REQ: RFC 3261 section 8.2.2.2: the same request over a second path.
@@ -264,10 +264,13 @@ class SipServer:
         self._last_session += 1
         media = MediaSession(SessionId(self._last_session), int(self._uas.fresh()[:_ORIGIN_DIGITS], 16), call_id)
         session = ServerSession(self._uas, media, self._uas.fresh(), from_tag, incoming.cseq.number)
+        before = replacing.replaced(asked, self._dialogs)
+        if before is not None and before.dialog is not None and before.dialog.flow.remote[0] == incoming.flow.remote[0]:
+            session.replaces = before
         self._sessions[media.session] = session
         self._calls.setdefault(call_id, []).append(session)
         session.invited(incoming, body, now)
-        self._settle(session)
+        self._settle(session, now)
 
     def _is_merged(self, incoming: Incoming, from_tag: str) -> bool:
         number = incoming.cseq.number
@@ -284,20 +287,25 @@ class SipServer:
         for session in list(self._of_call(incoming)):
             if session.pending is not None and session.pending.incoming is invite:
                 session.refuse(487, now)
-                self._settle(session)
+                self._settle(session, now)
 
     # --- the tables --------------------------------------------------------------------------------------------------
 
     def _of_call(self, incoming: Incoming) -> Iterator[ServerSession]:
         return iter(self._calls.get(incoming.request.required("call-id"), ()))
 
-    def _settle(self, session: ServerSession) -> None:
+    def _settle(self, session: ServerSession, now: float) -> None:
         """Enter a session in the tables as it stands now, or strike it out."""
         session_id, call_id = session.media.session, session.media.sip_call_id
         self._timers.set(session_id, session.timer())
         self._requests.update(dict.fromkeys(session.requests, session))
         session.requests.clear()
         self._changed[session_id] = None
+        if session.dialog is not None and session.replaces is not None:
+            before, session.replaces = session.replaces, None
+            if not before.ended:
+                before.replaced(now)
+                self._settle(before, now)
         if not session.ended:
             if session.dialog is not None:
                 self._dialogs[session.dialog.dialog_id] = session

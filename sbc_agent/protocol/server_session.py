@@ -43,6 +43,7 @@ from sbc_agent.protocol.uas import SUPPORTED, Header, Uas, warning
 FLAG_NO_ACK: Final = "ack-missing"
 FLAG_DIALOG_LOST: Final = "dialog-lost"
 FLAG_OFFER_REFUSED: Final = "offer-refused"
+FLAG_REPLACED: Final = "replaced"
 
 _RETRY_AFTER: Final = ("Retry-After", "3")
 _SDP: Final = ("Content-Type", "application/sdp")
@@ -71,6 +72,7 @@ class ServerSession:
         dialog: the dialog, once the session is answered.
         pending: an offer that waits.
         ended: whether it is over.
+        replaces: the session that this one takes over from, until it is answered.
         requests: the keys of our own requests that wait for an answer, each told to the server once.
     """
 
@@ -82,6 +84,7 @@ class ServerSession:
     dialog: Dialog | None = None
     pending: Pending | None = None
     ended: bool = False
+    replaces: "ServerSession | None" = field(default=None, repr=False)
     requests: list[TransactionKey] = field(default_factory=list)
     _unrecorded: list[MessageRecorded] = field(default_factory=list)
 
@@ -93,6 +96,7 @@ class ServerSession:
 
     def invited(self, incoming: Incoming, body: MessageBody, now: float) -> None:
         """The INVITE that offers the session."""
+        self.media.src = incoming.flow.remote[0]
         self.media.hear(incoming.request, body)
         self._record(RECEIVED, incoming.raw, now)
         self._offer(incoming, body, now)
@@ -131,6 +135,11 @@ class ServerSession:
         self._respond(pending.incoming, status, now)
         if self.dialog is None:
             self._over("cancelled", now)
+
+    def replaced(self, now: float) -> None:
+        """Another session took over from this one. REQ: RFC 3891 section 3: BYE to the dialog that was replaced."""
+        self.media.flag(FLAG_REPLACED)
+        self.end("bye", now)
 
     def end(self, reason: EndReason, now: float) -> None:
         """End it from our side: refuse what waits, BYE if it was answered."""

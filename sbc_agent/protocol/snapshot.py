@@ -222,6 +222,7 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
         session,
         _origin_id(told.origin_id),
         call_id,
+        src=flow.remote[0],
         ports=dict(told.ports),
         plans=told.plans,
         flags=dict.fromkeys(told.flags),

@@ -289,6 +289,8 @@ def test_facts_come_back_with_the_next_metadata() -> None:
     assert facts == {
         "sip_call_id": src.call_id,
         "user_agent": "",
+        "src": "198.51.100.7",
+        "end": "",
         "flags": [],
         "sessions": [],
         "groups": [],

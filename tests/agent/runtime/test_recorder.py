@@ -118,6 +118,8 @@ def test_the_session_record() -> None:
         {"stream": 1, "label": "2", "formats": formats},
     ]
     assert facts == {
+        "src": "198.51.100.7",
+        "end": "",
         "sip_call_id": src.call_id,
         "user_agent": "SBC/1",
         "flags": [],
