@@ -23,6 +23,7 @@ from sbc_agent.media.child import start as start_child
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import (
     MAX_MESSAGE_BYTES,
+    CallPolicy,
     Command,
     Event,
     MediaSettings,
@@ -35,6 +36,7 @@ from sbc_agent.media.messages import (
 
 _RECEIVE_AT_ONCE: Final = 256
 MAX_UNSENT_BYTES: Final = 32 << 20
+PLAIN: Final = CallPolicy()
 _REFUSED_WHEN_FULL: Final = (messages.Begin, messages.Signalling, messages.Session)
 
 
@@ -53,8 +55,23 @@ class MediaPort(Protocol):
     def accepting(self) -> bool:
         """Whether a new call would be recorded: the process lives and takes its commands."""
 
-    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
-        """A call is about to be answered."""
+    def begin(
+        self,
+        call: str,
+        at_us: int,
+        streams: Sequence[StreamSpec],
+        *,
+        waits: bool = False,
+        silent: bool = False,
+        policy: CallPolicy = PLAIN,
+    ) -> None:
+        """A call is about to be answered; whether it waits for ``decide``, and whether it is heard meanwhile."""
+
+    def decide(self, call: str, at_us: int, *, keep: bool) -> None:
+        """A call that waits is kept, or not; ``Decided`` answers."""
+
+    def policy(self, call: str, at_us: int, policy: CallPolicy) -> None:
+        """Keys and tones of a call are to be treated otherwise from now on."""
 
     def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         """A call's streams have changed: the full list."""
@@ -193,9 +210,28 @@ class MediaClient:
         assert self._closed is not None, "ready() joins the event loop"
         return await asyncio.shield(self._closed)
 
-    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+    def begin(
+        self,
+        call: str,
+        at_us: int,
+        streams: Sequence[StreamSpec],
+        *,
+        waits: bool = False,
+        silent: bool = False,
+        policy: CallPolicy = PLAIN,
+    ) -> None:
         """A call is about to be answered: send this before the answer leaves."""
-        self.send(messages.Begin(call=call, at_us=at_us, streams=tuple(streams)))
+        self.send(
+            messages.Begin(call=call, at_us=at_us, streams=tuple(streams), waits=waits, silent=silent, policy=policy)
+        )
+
+    def decide(self, call: str, at_us: int, *, keep: bool) -> None:
+        """A call that waits is kept, or not; ``Decided`` answers."""
+        self.send(messages.Decide(call=call, at_us=at_us, keep=keep))
+
+    def policy(self, call: str, at_us: int, policy: CallPolicy) -> None:
+        """Keys and tones of a call are to be treated otherwise from now on."""
+        self.send(messages.Policy(call=call, at_us=at_us, policy=policy))
 
     def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         """A call's streams have changed: the full list."""

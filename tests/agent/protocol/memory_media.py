@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from dualtone.domain.errors import MalformedInput, Unavailable
 from sbc_agent.media.clock import AgentClock
-from sbc_agent.media.messages import Event, Pause, PortFree, Resume, StreamSpec
+from sbc_agent.media.client import PLAIN
+from sbc_agent.media.messages import CallPolicy, Event, Pause, PortFree, Resume, StreamSpec
 
 
 @dataclass
@@ -21,6 +22,10 @@ class RecordedCall:
     ended: tuple[int, str, tuple[str, ...]] | None = None
     adopted: bool = False
     pauses: list[Pause | Resume] = field(default_factory=list)
+    waits: bool = False
+    silent: bool = False
+    decisions: list[bool] = field(default_factory=list)
+    policies: list[CallPolicy] = field(default_factory=list)
 
 
 class MemoryMedia:
@@ -42,9 +47,25 @@ class MemoryMedia:
     def accepting(self) -> bool:
         return not self.gone
 
-    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+    def begin(
+        self,
+        call: str,
+        at_us: int,
+        streams: Sequence[StreamSpec],
+        *,
+        waits: bool = False,
+        silent: bool = False,
+        policy: CallPolicy = PLAIN,
+    ) -> None:
         self._check(call, new=True)
-        self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))])
+        self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))], waits=waits, silent=silent, policies=[policy])
+
+    def decide(self, call: str, at_us: int, *, keep: bool) -> None:
+        self._check_runs()
+        self.calls[call].decisions.append(keep)
+
+    def policy(self, call: str, at_us: int, policy: CallPolicy) -> None:
+        self._check(call).policies.append(policy)
 
     def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         self._check(call).streams.append((at_us, tuple(streams)))

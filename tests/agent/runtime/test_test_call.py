@@ -68,8 +68,14 @@ class NotingMedia:
     def accepting(self) -> bool:
         return True
 
-    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
+    def begin(self, call: str, at_us: int, streams: Sequence[StreamSpec], **_: object) -> None:
         self.begun.append(tuple(streams))
+
+    def decide(self, call: str, at_us: int, *, keep: bool) -> None:
+        pass
+
+    def policy(self, call: str, at_us: int, policy: object) -> None:
+        pass
 
     def streams(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         self.begun.append(tuple(streams))
