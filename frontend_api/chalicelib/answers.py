@@ -107,7 +107,9 @@ class Gap(Shape):
         "interrupted: lost while no agent ran. damaged: lost to damage."
     )
     by: str | None = Field(description="Who asked for the pause: a person's or a payment system's opaque id.")
-    origin: Literal["cloud", "lan"] | None = Field(description="By which way the agent was told.")
+    origin: Literal["cloud", "lan", "agent"] | None = Field(
+        description="By which way the agent was told; agent: it heard a card's number."
+    )
     command: str | None = Field(description="The command's id.")
     effective_at: Instant | None = Field(description="The moment from which on nothing was to be kept.")
     from_: Instant | None = Field(alias="from", description="Where the pause begins, by the agent's clock.")

@@ -62,7 +62,9 @@ class Command(Shape):
     """A pause or resume that was given, and what became of it."""
 
     command: str
-    origin: Literal["cloud", "lan"] = Field(description="Lan: given to the agent itself.")
+    origin: Literal["cloud", "lan", "agent"] = Field(
+        description="Lan: given to the agent itself; agent: it heard a card's number."
+    )
     action: Literal["pause", "resume"]
     cause: str
     by: str = Field(description="`person:` and subject id, `endpoint:` and id, or what the agent calls its LAN.")

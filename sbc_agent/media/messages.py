@@ -167,12 +167,16 @@ class CallPolicy:
         card: Whether digits that are a card's number pause the call.
         accept_keys: Each of these keys says yes to the recording.
         decline_keys: Each of these says no.
+        lease_s: How long a pause for a card lasts without another word.
+        on_expiry: What happens then.
     """
 
     tones: Literal["blank", "keep"] = "keep"
     card: Literal["pause", "off"] = "pause"
     accept_keys: ConsentKeys = ""
     decline_keys: ConsentKeys = ""
+    lease_s: Annotated[int, Field(ge=1, le=14_400)] = 900
+    on_expiry: OnExpiry = "silent"
 
 
 class Begin(_Message):
@@ -495,6 +499,16 @@ class Choice(_Message):
     how: Literal["dtmf"] = "dtmf"
 
 
+class SelfPaused(_Message):
+    """Somebody typed a card's number, and nobody had paused the call: it was paused as if this had come.
+
+    ``PauseApplied`` follows as for any pause.
+    """
+
+    event: Literal["self_paused"] = "self_paused"
+    pause: Pause
+
+
 class SpoolRecovered(_Message):
     """The spool takes a call's data again, after an alarm ``spool_write``; nothing of the call waits in memory."""
 
@@ -508,7 +522,8 @@ class Alarm(_Message):
     ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``records_lost`` (more of
     them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
     the call's state), ``memory_unlocked`` (rings may be swapped out), ``core_dumps`` (the system does not forbid them),
-    ``lease_expired`` (a call stays silent), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
+    ``lease_expired`` (a call stays silent), ``payment_without_pause`` (somebody typed a card's
+    number, and the call has paused itself), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
     leftover that no key opens), ``spool_read`` (leftovers could not be looked for), ``spool_gone`` (a call was given up
     at the end: its directory is not there any more).
     """
@@ -574,6 +589,7 @@ Event = (
     | CutDone
     | LeaseExpired
     | Choice
+    | SelfPaused
     | SpoolRecovered
     | Alarm
     | Stats

@@ -130,7 +130,7 @@ COMMANDS = st.builds(
     st.sampled_from(["pause", "resume"]),
     st.integers(1, 500),
     cause=st.sampled_from(["payment", "manual"]),
-    origin=st.sampled_from(["cloud", "lan"]),
+    origin=st.sampled_from(["cloud", "lan", "agent"]),
     outcome=st.sampled_from([None, "acknowledged", "too_late", "superseded", "unknown"]),
     on_expiry=st.sampled_from(["silent", "resume"]),
     lease_s=st.integers(1, 100),

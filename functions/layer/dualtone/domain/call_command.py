@@ -33,7 +33,7 @@ LONGEST_LEASE_S: Final = 14_400
 Action = Literal["pause", "resume"]
 Cause = Literal["payment", "manual", "hold", "consent", "dtmf"]
 OnExpiry = Literal["silent", "resume"]
-Origin = Literal["cloud", "lan"]
+Origin = Literal["cloud", "lan", "agent"]
 Outcome = Literal["acknowledged", "too_late", "superseded", "unknown"]
 
 Token = Annotated[str, Field(pattern=r"^[a-z2-7]{32}$")]

@@ -196,13 +196,27 @@ class StreamEntry:
 class GapEntry:
     """A span of a stream that was not kept, from and to in microseconds of Unix time, and why.
 
-    ``inactive`` and the causes of pauses were left out on purpose; ``restart`` is a loss while the agent did not run.
+    ``inactive`` and the causes of pauses were left out on purpose, and so was ``tones``: keys were pressed, and spans
+    that lie near each other are one. ``restart`` is a loss while the agent did not run.
     """
 
     stream: int
     from_us: int
     to_us: int
     cause: str
+
+
+@checked(config=_STRICT, frozen=True, slots=True)
+class TonesEntry:
+    """A span of the whole call in which DTMF tones were to be blanked, and the codecs in which the agent did so.
+
+    From and to in microseconds of Unix time by the agent's clock. In other codecs the agent cannot hear a tone: who
+    decodes them blanks it.
+    """
+
+    from_us: int
+    to_us: int
+    codecs: list[str]
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
@@ -227,7 +241,7 @@ class PauseEntry:
         cause: ``payment``, ``manual``, ``hold``, ``consent`` or ``dtmf``.
         from_us: From when on nothing was kept, margin for clocks included.
         to_us: From when on this pause silenced nothing any more.
-        origin: Who counted the command: ``cloud`` or ``lan``.
+        origin: Who counted the command: ``cloud``, ``lan`` or ``agent``.
         command: Its id.
         number: Its number among the origin's commands for this call.
         by: Who asked for it; an opaque id.
@@ -286,6 +300,7 @@ class Manifest:
         flags: What a reader should know, for example ``metadata_malformed``.
         version: Of the agent's software.
         pauses: Pauses in the order in which they were carried out.
+        tones: Spans in which tones were to be blanked.
     """
 
     tenant: str
@@ -303,6 +318,7 @@ class Manifest:
     flags: list[str]
     version: str
     pauses: list[PauseEntry] = field(default_factory=list)
+    tones: list[TonesEntry] = field(default_factory=list)
     format: int = field(default=FORMAT)
 
     def sealed_by(self, signer: Signer) -> bytes:

@@ -43,7 +43,7 @@ class GapCertificate:
         by: Who asked: ``person:<subject>``, ``endpoint:<payment endpoint>`` and the like.
         command: Id of the command.
         number: Its number within its origin.
-        origin: By which way it came: ``cloud`` or ``lan``.
+        origin: By which way it came: ``cloud``, ``lan``, or ``agent`` for one of the agent's own.
         silent_from: RTP timestamp of the first silent packet of each stream, None if there was none.
         how: ``withheld``, ``removed`` or ``destroyed``.
         segments: First and last second whose keys were destroyed; None if none were.

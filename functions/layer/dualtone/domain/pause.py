@@ -48,7 +48,7 @@ class Pause:
         cause: ``payment``, ``manual``, ``hold``, ``consent`` or ``dtmf``.
         from_us: From when on the call is silent.
         to_us: Until when, itself not included.
-        origin: By which way the command came: ``cloud`` or ``lan``.
+        origin: By which way the command came: ``cloud``, ``lan``, or ``agent`` for one of the agent's own.
         number: Its number within the origin.
         command: Its id.
         by: Who asked; an opaque id.

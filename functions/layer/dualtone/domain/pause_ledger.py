@@ -34,7 +34,7 @@ class LedgerCommand:
 
     Attributes:
         command: Its id.
-        origin: By which way it came: ``cloud``, ``lan``.
+        origin: By which way it came: ``cloud``, ``lan``, or ``agent`` for one of the agent's own.
         number: Orders the commands of an origin.
         action: ``pause`` or ``resume``.
         cause: Which cause it sets or lifts.

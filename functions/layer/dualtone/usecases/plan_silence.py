@@ -20,7 +20,7 @@ from dualtone.domain.pause import FOREVER_US, How, Pause
 
 MS: Final = CLOCK_HZ // 1000
 
-KEPT_OUT: Final = frozenset({"inactive", "payment", "manual", "hold", "consent", "dtmf"})
+KEPT_OUT: Final = frozenset({"inactive", "payment", "manual", "hold", "consent", "dtmf", "tones"})
 """Causes of gaps that must be silent. Any other gap states a loss: what was received in it after all is heard."""
 
 PAUSED_AUDIO_REMOVED: Final = "paused_audio_removed"
