@@ -203,6 +203,30 @@ class Ring:
         self.extended[gone] = 0
         return int(gone.size)
 
+    def ahead(self, rows: Int64s, until_us: int) -> tuple[Int64s, Int64s]:
+        """The packets that streams will let go next, as far as they arrived by a moment; none of them goes.
+
+        Returns:
+            Position in ``rows`` of each, int64[n], ascending, and its slot, int64[n]; each stream's in order.
+        """
+        span = _SCAN
+        while True:
+            first = self.next_out[rows]
+            extended = first[:, None] + np.arange(span)
+            slots = (rows * self._slots)[:, None] + extended % self._width[rows][:, None]
+            here = self.extended[slots] == extended
+            stays = here & (self.arrival_us[slots] > until_us)
+            if span >= self._slots or not (~stays.any(axis=1) & (self.highest[rows] >= first + span)).any():
+                position, column = np.nonzero(here & ~stays)
+                return position, slots[position, column]
+            span *= 2
+
+    def remove(self, rows: Int64s, slots: Int64s) -> None:
+        """Takes packets back that have still to leave, their bytes included; ``rows`` names the stream of each."""
+        for offset, each in zip(self.offsets(rows, slots).tolist(), self._slot_bytes[rows].tolist(), strict=True):
+            self.bytes[offset : offset + each] = 0
+        self.extended[slots] = 0
+
     def first(self, row: int, from_us: int, to_us: int) -> tuple[int, int] | None:
         """Arrival and RTP timestamp of the first packet that came within a span, of those that the row remembers."""
         slots = self._remembered(row)
