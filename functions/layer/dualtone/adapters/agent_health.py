@@ -44,6 +44,7 @@ class AgentHealthTable:
             "uplink_waiting_s": event.uplink_waiting_s,
             "clock_offset_us": clock.offset_us if clock is not None else None,
             "clock_uncertainty_us": clock.uncertainty_us if clock is not None else None,
+            "not_recorded": dict(event.not_recorded),
         }
         try:
             self._table.update(
@@ -73,4 +74,5 @@ def _health(item: dict[str, Any]) -> AgentHealth:
         version=item["version"],
         uplink_waiting_s=item["uplink_waiting_s"],
         clock=ClockOffset(item["clock_offset_us"], item["clock_uncertainty_us"]) if known else None,
+        not_recorded=item.get("not_recorded", {}),
     )

@@ -13,15 +13,19 @@ from typing import Final
 from dualtone.adapters import clock, wiring
 from dualtone.adapters.agent_provisioning import AgentSessions, CommandQueues
 from dualtone.adapters.agent_register import AgentRegister
+from dualtone.adapters.command_queue import CommandQueue
 from dualtone.adapters.cursors import Cursors
 from dualtone.adapters.jwks import CognitoAccessTokens, UserPool
 from dualtone.adapters.kms import TrustedSigningKeys
 from dualtone.adapters.observability import Alarms
 from dualtone.adapters.payment_endpoints import MessageMemory, PaymentEndpoints
+from dualtone.adapters.recording_policies import RecordingPolicies
 from dualtone.adapters.recording_queries import RecordingQueries
 from dualtone.usecases.authenticate import Authenticate
 from dualtone.usecases.await_answers import AwaitAnswers
+from dualtone.usecases.change_recording_policy import ChangeRecordingPolicy
 from dualtone.usecases.create_payment_endpoint import CreatePaymentEndpoint
+from dualtone.usecases.decide_calls import DecideCalls
 from dualtone.usecases.enrol_agent import EnrolAgent
 from dualtone.usecases.follow_calls import FollowCalls
 from dualtone.usecases.get_recording import GetRecording
@@ -36,6 +40,7 @@ from dualtone.usecases.open_recording import OpenRecording
 from dualtone.usecases.pause_calls import PauseCalls
 from dualtone.usecases.play_recording import PlayRecording
 from dualtone.usecases.read_evidence import ReadEvidence
+from dualtone.usecases.read_recording_policy import ReadRecordingPolicy
 from dualtone.usecases.search_recordings import SearchRecordings
 from dualtone.usecases.take_payment_report import TakePaymentReport
 
@@ -91,7 +96,14 @@ def read_evidence() -> ReadEvidence:
 @cache
 def follow_calls() -> FollowCalls:
     """Calls while they last, and what became of them."""
-    return FollowCalls(wiring.live_calls(), wiring.call_ledger(), _index(), wiring.tokens(), wiring.live_keys())
+    return FollowCalls(
+        calls=wiring.live_calls(),
+        ledgers=wiring.call_ledger(),
+        choices=wiring.call_choices(),
+        recordings=_index(),
+        sip_tokens=wiring.tokens(),
+        live_keys=wiring.live_keys(),
+    )
 
 
 @cache
@@ -99,6 +111,46 @@ def pause_calls() -> PauseCalls:
     """Pauses and resumes, and what agents say to them."""
     answers = AwaitAnswers(wiring.call_ledger(), clock.Patience())
     return PauseCalls(wiring.directory(), wiring.command_calls(), answers, clock.random_bytes)
+
+
+@cache
+def decide_calls() -> DecideCalls:
+    """Decisions on calls, and what agents say to them."""
+    return DecideCalls(
+        ledgers=wiring.call_ledger(),
+        matches=wiring.live_calls(),
+        choices=wiring.call_choices(),
+        agents=wiring.directory(),
+        queues=CommandQueue(wiring.sqs()),
+        audit=wiring.audit_outbox(),
+        signer=wiring.signer(),
+        patience=clock.Patience(),
+        random_bytes=clock.random_bytes,
+    )
+
+
+@cache
+def read_recording_policy() -> ReadRecordingPolicy:
+    """The policy, its versions, and what it would say of a call."""
+    return ReadRecordingPolicy(recording_policies(), wiring.directory())
+
+
+@cache
+def change_recording_policy() -> ChangeRecordingPolicy:
+    """New versions of the policy."""
+    return ChangeRecordingPolicy(
+        policies=recording_policies(),
+        directory=wiring.directory(),
+        queues=CommandQueue(wiring.sqs()),
+        signer=wiring.signer(),
+        random_bytes=clock.random_bytes,
+    )
+
+
+@cache
+def recording_policies() -> RecordingPolicies:
+    """Where policies are kept."""
+    return RecordingPolicies(wiring.dynamodb(), wiring.settings().directory_table, wiring.audit_outbox())
 
 
 @cache

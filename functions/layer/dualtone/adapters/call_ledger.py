@@ -26,6 +26,7 @@ from dualtone.domain.call_command import DEFAULT_LEASE_S
 from dualtone.domain.errors import IntegrityError, Unavailable
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from dualtone.domain.pause_ledger import UNKNOWN_CLOCK, Ledger, LedgerCommand, LiveCall
+from dualtone.domain.recording_ruling import Kept
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -265,6 +266,7 @@ def live_call(item: Mapping[str, Any]) -> LiveCall:
         sealed=item.get("sealed", b""),
         causes=tuple(item.get("causes", ())),
         clock=_clock(item),
+        policy=Kept(**item["policy"]) if "policy" in item else None,
     )
 
 

@@ -14,6 +14,7 @@ from botocore.config import Config
 from dualtone.adapters import clock
 from dualtone.adapters.agent_health import AgentHealthTable
 from dualtone.adapters.audit_outbox import AuditOutbox
+from dualtone.adapters.call_choices import CallChoices
 from dualtone.adapters.call_ledger import CallLedger
 from dualtone.adapters.call_watches import CallWatches
 from dualtone.adapters.command_queue import CommandQueue
@@ -232,6 +233,12 @@ def live_calls() -> LiveCalls:
 
 
 @cache
+def call_choices() -> CallChoices:
+    """What people chose for calls."""
+    return CallChoices(dynamodb(), settings().index_table, audit_outbox())
+
+
+@cache
 def agent_health() -> AgentHealthTable:
     """How agents are."""
     return AgentHealthTable(dynamodb(), settings().index_table)
@@ -265,6 +272,7 @@ def take_agent_events() -> TakeAgentEvents:
         watch=begin_watch,
         calls=live_calls(),
         ledgers=call_ledger(),
+        choices=call_choices(),
         health=agent_health(),
         orders=command_calls(),
         cuts=cut_queue(),

@@ -31,6 +31,7 @@ class Work(StrEnum):
     CUT_PAUSED_SPAN = "calls:cut"
     PUNCTURE_RECORDING = "recordings:puncture"
     ANSWER_COMMAND = "calls:answer-command"
+    TELL_CHOICE = "calls:tell-choice"
     LEASE_EXPIRED = "calls:lease-expired"
 
 

@@ -10,7 +10,7 @@ A ``refresh`` asks the agent to fetch its credentials anew, with which the newes
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 from dualtone.domain import canonical
 from dualtone.domain.call_command import Actor, Moment, Token, Ulid
 from dualtone.domain.errors import MalformedInput
-from dualtone.domain.ids import parse_agent_id, parse_tenant_id
+from dualtone.domain.ids import AgentId, parse_agent_id, parse_tenant_id
 from dualtone.domain.recording_policy import Fate
 from dualtone.domain.recording_ruling import Cause, Choice
 from dualtone.domain.signing import Envelope, Signer
@@ -73,6 +73,10 @@ class Decision:
         """Refuses what no field's own form refuses."""
         if (self.call is None) == (self.match is None):
             raise ValueError("a decision names a call or a match, and not both")
+
+    def addressed_to(self, agent: AgentId) -> Decision:
+        """The same decision for an agent."""
+        return replace(self, agent=agent)
 
     def sealed_by(self, signer: Signer) -> Envelope:
         """Signs the decision."""

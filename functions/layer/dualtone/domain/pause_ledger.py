@@ -18,6 +18,7 @@ from typing import Final
 from dualtone.domain.agent_events import ClockOffset, SilentFrom
 from dualtone.domain.call_command import MARGIN_US, WORST_UNCERTAINTY_US
 from dualtone.domain.ids import AgentId, CallId, TenantId
+from dualtone.domain.recording_ruling import Kept
 
 UNKNOWN_CLOCK: Final = ClockOffset(0, WORST_UNCERTAINTY_US)
 """What is assumed of an agent that could not measure its clock."""
@@ -101,6 +102,7 @@ class LiveCall:
         sealed: What officers see of it; empty once it is over.
         causes: Why nothing is kept at this moment.
         clock: The agent's clock.
+        policy: By which rule it is kept; None if its agent has not said.
     """
 
     tenant: TenantId
@@ -114,6 +116,7 @@ class LiveCall:
     sealed: bytes
     causes: tuple[str, ...]
     clock: ClockOffset
+    policy: Kept | None = None
 
     @property
     def is_live(self) -> bool:

@@ -1,9 +1,9 @@
 """Who asks, for which tenant, and what they may do.
 
 Pure. The table of rights below is the whole policy: a verb that no role of the principal lists is refused, and a route
-without a verb does not exist. Separation of duties: administrators manage agents and see that calls were recorded;
-officers release what was said and who said it, and decide what is not kept. Nobody does both unless a tenant puts one
-person in both groups.
+without a verb does not exist. Separation of duties: administrators manage agents, write the recording policy and see
+that calls were recorded; officers release what was said and who said it, and decide of single calls what is not kept.
+Nobody does both unless a tenant puts one person in both groups.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ class Verb(StrEnum):
     READ_CALL = "calls:read"
     PAUSE_CALL = "calls:pause"
     RESUME_CALL = "calls:resume"
+    DECIDE_CALL = "calls:decide"
+    READ_POLICY = "recording-policy:read"
+    PREVIEW_POLICY = "recording-policy:preview"
+    CHANGE_POLICY = "recording-policy:change"
     REPORT_PAYMENT = "payments:report"
     CREATE_PAYMENT_ENDPOINT = "payment-endpoints:create"
     LIST_AGENTS = "agents:list"
@@ -60,6 +64,9 @@ RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
             Verb.LIST_CALLS,
             Verb.READ_CALL,
             Verb.CREATE_PAYMENT_ENDPOINT,
+            Verb.READ_POLICY,
+            Verb.PREVIEW_POLICY,
+            Verb.CHANGE_POLICY,
             Verb.LIST_AGENTS,
             Verb.INVITE_AGENT,
         }
@@ -76,6 +83,9 @@ RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
             Verb.READ_CALL,
             Verb.PAUSE_CALL,
             Verb.RESUME_CALL,
+            Verb.DECIDE_CALL,
+            Verb.READ_POLICY,
+            Verb.PREVIEW_POLICY,
         }
     ),
 }

@@ -60,6 +60,32 @@ class LiveKeys(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ToldChoice:
+    """A choice that was made for a call, as its agent told it.
+
+    Attributes:
+        choice: What was chosen.
+        how: By which way.
+        by: Opaque id of who chose; empty if nobody knows.
+        at_ms: When, true time.
+        outcome: What became of the call by it.
+    """
+
+    choice: str
+    how: str
+    by: str
+    at_ms: int
+    outcome: str
+
+
+class Choices(Protocol):
+    """What people chose for calls."""
+
+    def of_call(self, tenant: TenantId, call: CallId) -> list[ToldChoice]:
+        """The choices that were made for a call, in the order of their times."""
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
     """A call as its tenant's people see it.
 
@@ -68,6 +94,7 @@ class Followed:
         state: ``live`` or ``ended``.
         parties: Who takes part: role, address and name of each; None unless they may be seen, or if they do not open.
         commands: Its pauses and resumes, in the order of receipt; empty in lists.
+        choices: What people chose for it, in the order of time; empty in lists.
         recording_id: The recording that it became.
     """
 
@@ -75,6 +102,7 @@ class Followed:
     state: str
     parties: Sequence[dict[str, str]] | None
     commands: tuple[LedgerCommand, ...] = ()
+    choices: tuple[ToldChoice, ...] = ()
     recording_id: RecordingId | None = None
 
 
@@ -82,10 +110,18 @@ class FollowCalls:
     """Reads calls."""
 
     def __init__(
-        self, calls: Calls, ledgers: Ledgers, recordings: Recordings, sip_tokens: SipTokens, live_keys: LiveKeys
+        self,
+        *,
+        calls: Calls,
+        ledgers: Ledgers,
+        choices: Choices,
+        recordings: Recordings,
+        sip_tokens: SipTokens,
+        live_keys: LiveKeys,
     ) -> None:
         """Takes the stores, and what names calls."""
         self._calls = calls
+        self._choices = choices
         self._ledgers = ledgers
         self._recordings = recordings
         self._sip_tokens = sip_tokens
@@ -107,6 +143,7 @@ class FollowCalls:
             followed.state,
             followed.parties,
             commands,
+            tuple(self._choices.of_call(principal.tenant, call)),
             self._recordings.recording_of(principal.tenant, call),
         )
 

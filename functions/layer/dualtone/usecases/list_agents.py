@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dualtone.domain.agent_events import ClockOffset
@@ -25,6 +25,7 @@ class AgentHealth:
         version: Of its software.
         uplink_waiting_s: Age of the oldest thing that waited to be sent.
         clock: How far its clock was off; None if it could not measure that.
+        not_recorded: How many calls each rule of the policy left unrecorded since it started.
     """
 
     seen_at_ms: int
@@ -36,6 +37,7 @@ class AgentHealth:
     version: str
     uplink_waiting_s: int
     clock: ClockOffset | None
+    not_recorded: Mapping[str, int] = field(default_factory=dict)
 
 
 class Directory(Protocol):

@@ -1,8 +1,8 @@
 """Take what an agent reports: who it is, then each event by itself, so that one that is wrong stops no other.
 
 1. The signature is that of the agent whom the directory knows, and the agent is active.
-2. Calls, answers, cuts and health are written where they belong; each write may be done again. A call that lasts is
-   watched from now on, so that its silence is noticed.
+2. Calls, answers, choices, cuts and health are written where they belong; each write may be done again. A call that
+   lasts is watched from now on, so that its silence is noticed.
 3. A call that has just become known gets the orders that waited for it.
 4. A call of which a paused span was kept is named to what cuts it.
 
@@ -24,6 +24,7 @@ from dualtone.domain.agent_events import (
     CallEvent,
     ClockOffset,
     CutEvent,
+    DecisionEvent,
     Event,
     HealthEvent,
     LeaseEvent,
@@ -79,6 +80,15 @@ class Ledgers(Protocol):
 
     def clean_at_agent(self, tenant: TenantId, agent: AgentId, call: CallId, command: str, now_ms: int) -> None:
         """Notes that an agent keeps nothing of a command's span any more."""
+
+
+class Choices(Protocol):
+    """What people chose for calls."""
+
+    def take(
+        self, tenant: TenantId, agent: AgentId, told: DecisionEvent, *, clock: ClockOffset, event: AuditEvent
+    ) -> bool:
+        """Takes what an agent tells of a choice; says whether it is news."""
 
 
 class Health(Protocol):
@@ -146,6 +156,7 @@ class TakeAgentEvents:
     watch: Callable[[TenantId, AgentId, CallId], None]
     calls: Calls
     ledgers: Ledgers
+    choices: Choices
     health: Health
     orders: Orders
     cuts: Cuts
@@ -200,6 +211,8 @@ class TakeAgentEvents:
                 case CutEvent():
                     self.ledgers.clean_at_agent(tenant, agent, CallId(event.call), event.command, now_ms)
                     self.cuts.order(tenant, CallId(event.call))
+                case DecisionEvent():
+                    self._decision(tenant, agent, event, report.clock or UNKNOWN_CLOCK, request_id, now_ms)
                 case LeaseEvent():
                     self._lease(tenant, agent, event, report.clock or UNKNOWN_CLOCK, request_id)
                 case HealthEvent():
@@ -232,6 +245,20 @@ class TakeAgentEvents:
         # A cut may be ordered twice, but never not at all: so also when the answer is no news.
         if event.action == "pause" and event.outcome in _LATE:
             self.cuts.order(tenant, CallId(event.call))
+
+    def _decision(
+        self, tenant: TenantId, agent: AgentId, event: DecisionEvent, clock: ClockOffset, request_id: str, now_ms: int
+    ) -> None:
+        details: dict[str, str | int | list[int]] = {
+            "choice": event.choice,
+            "how": event.how,
+            "by": event.by,
+            "outcome": event.outcome,
+        }
+        if event.command is not None:
+            details["command"] = event.command
+        told = _event(tenant, agent, Work.TELL_CHOICE, event.call, request_id, now_ms, details)
+        self.choices.take(tenant, agent, event, clock=clock, event=told)
 
     def _health(self, tenant: TenantId, agent: AgentId, event: HealthEvent, report: Report, now_ms: int) -> None:
         self.health.take(tenant, agent, event, sequence=report.sequence, clock=report.clock, now_ms=now_ms)
