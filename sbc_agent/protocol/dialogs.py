@@ -36,6 +36,7 @@ class Signal(Enum):
     REPEAT = auto()
     UNACKNOWLEDGED = auto()
     PROBE = auto()
+    EXPIRED = auto()
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Dialog:
         unacknowledged: 2xx responses by CSeq number.
         quiet_seconds: how long silence is taken for health.
         probe_at: when to ask whether the peer is alive.
+        expires_at: when it is over whatever the peer says; None for never.
         failed_probes: how many probes in a row went unanswered.
     """
 
@@ -93,6 +95,7 @@ class Dialog:
     unacknowledged: dict[int, Unacknowledged] = field(default_factory=dict)
     quiet_seconds: float = QUIET_SECONDS
     probe_at: float | None = None
+    expires_at: float | None = None
     failed_probes: int = 0
 
     @classmethod
@@ -166,15 +169,14 @@ class Dialog:
     def timer(self) -> float | None:
         """The next deadline, or None."""
         deadlines = [at for item in self.unacknowledged.values() for at in (item.repeat_at, item.give_up_at)]
-        if self.probe_at is not None:
-            deadlines.append(self.probe_at)
+        deadlines += [at for at in (self.probe_at, self.expires_at) if at is not None]
         return min(deadlines, default=None)
 
     def handle_timer(self, now: float) -> list[tuple[Signal, Unacknowledged | None]]:
         """What is due.
 
         Returns:
-            `REPEAT` with the 2xx to send again; `UNACKNOWLEDGED` once for a 2xx that waited 64*T1; `PROBE`.
+            `REPEAT` with the 2xx to send again; `UNACKNOWLEDGED` once for a 2xx that waited 64*T1; `PROBE`; `EXPIRED`.
         """
         signals: list[tuple[Signal, Unacknowledged | None]] = []
         for cseq, waiting in list(self.unacknowledged.items()):
@@ -189,6 +191,9 @@ class Dialog:
         if self.probe_at is not None and self.probe_at <= now:
             self.probe_at = None
             signals.append((Signal.PROBE, None))
+        if self.expires_at is not None and self.expires_at <= now:
+            self.expires_at = None
+            signals.append((Signal.EXPIRED, None))
         return signals
 
     def request(self, method: str, branch: str, sent_by: str, contact: str) -> Request:

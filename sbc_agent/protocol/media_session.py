@@ -24,7 +24,11 @@ FLAG_PORTS_EXHAUSTED: Final = "ports-exhausted"
 FLAG_ANSWER_MISSING: Final = "answer-missing"
 FLAG_DIGITS_SUPPRESSED: Final = "digits-in-signalling-suppressed"
 FLAG_PAUSED_BY_SRC: Final = "paused-by-src"
+FLAG_SENDERS_UNRELIABLE: Final = "senders-unreliable"
 FLAG_SRTP_KEYS_LOST: Final = "srtp-keys-lost"
+
+# Whose metadata names the senders the wrong way round (INTEROP): the name in `o=` says whose it is.
+_REVERSED: Final = "sonus"
 
 
 @dataclass(slots=True)
@@ -141,6 +145,8 @@ class MediaSession:
         if self.needs_ports(plans):
             self.flag(FLAG_PORTS_EXHAUSTED)
         self.flag(*(item.flag for item in plans if item.flag))
+        if offer is not None and offer.origin.username.lower().startswith(_REVERSED):
+            self.flag(FLAG_SENDERS_UNRELIABLE)
         self.plans, self.offer_outstanding = plans, offer is None
         self.own_keys = {item.index: self._own_key(item, item.crypto, randomness) for item in plans if item.crypto}
         keys = {index: key for index, (_, key) in self.own_keys.items()}
@@ -185,7 +191,7 @@ class MediaSession:
 
     def facts(self) -> dict[str, Any]:
         """The SESSION record."""
-        facts = self.recording.facts()
+        facts = self.recording.facts(senders=FLAG_SENDERS_UNRELIABLE not in self.flags)
         flags = list(self.flags) if self.metadata_seen else [*self.flags, FLAG_NO_METADATA]
         return {
             "sip_call_id": readable(self.sip_call_id),

@@ -190,9 +190,17 @@ def _sends(top: list[Element], people: list[tuple[Element, Participant]]) -> dic
     for owner, element in owners:
         if not owner or not any(element.named("send", "recv")):
             continue
-        sent = [_compact(item.child_text("id") or item.text or item.attribute("id")) for item in element.named("send")]
-        found[owner] = tuple(dict.fromkeys([*found.get(owner, ()), *(stream for stream in sent if stream)]))
+        # Who is said to hear what he sends is one voice of a mixed stream (Metaswitch): it is not his alone.
+        heard = set(_streams_of(element, "recv"))
+        sent = [stream for stream in _streams_of(element, "send") if stream not in heard]
+        found[owner] = tuple(dict.fromkeys([*found.get(owner, ()), *sent]))
     return found
+
+
+def _streams_of(element: Element, name: str) -> list[str]:
+    """The streams that the `send` or `recv` elements in another one name."""
+    named = [_compact(item.child_text("id") or item.text or item.attribute("id")) for item in element.named(name)]
+    return [stream for stream in named if stream]
 
 
 def _with_role(person: Participant, extensions: dict[str, str]) -> Participant:

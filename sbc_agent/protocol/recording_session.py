@@ -64,8 +64,12 @@ class RecordingSession:
         """The labels that the metadata names, in its order."""
         return tuple(stream.label for stream in self.streams.values())
 
-    def facts(self) -> dict[str, Any]:
-        """The part of the SESSION record that metadata gives: sessions, groups, participants, streams, extensions."""
+    def facts(self, *, senders: bool = True) -> dict[str, Any]:
+        """The part of the SESSION record that metadata gives: sessions, groups, participants, streams, extensions.
+
+        Args:
+            senders: whether what it says of who sends a stream can be believed.
+        """
         return {
             "sessions": [
                 {"session_id": session.session_id, "sip_session_id": session.sip_session_id}
@@ -86,7 +90,7 @@ class RecordingSession:
                 {
                     "label": stream.label,
                     "stream_id": stream.stream_id or None,
-                    "participant_id": self.sender_of(stream.stream_id),
+                    "participant_id": self.sender_of(stream.stream_id) if senders else None,
                 }
                 for stream in self.streams.values()
             ],

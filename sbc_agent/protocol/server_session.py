@@ -44,6 +44,7 @@ FLAG_NO_ACK: Final = "ack-missing"
 FLAG_DIALOG_LOST: Final = "dialog-lost"
 FLAG_OFFER_REFUSED: Final = "offer-refused"
 FLAG_REPLACED: Final = "replaced"
+FLAG_LONGEST_SESSION: Final = "longest-session"
 
 _RETRY_AFTER: Final = ("Retry-After", "3")
 _SDP: Final = ("Content-Type", "application/sdp")
@@ -111,6 +112,7 @@ class ServerSession:
         if dialog is None:
             dialog = self.dialog = Dialog.opened(asked, self.local_tag, incoming.cseq.number, incoming.flow)
             dialog.heard(incoming.flow, now)
+            dialog.expires_at = now + self.uas.settings.longest_session_s
         address, randomness = self.uas.settings.media_address, self.uas.randomness
         body = self.media.answer(pending.offer, pending.plans, ports, address, randomness)
         timer_headers, quiet_seconds = negotiate(asked)
@@ -270,10 +272,10 @@ class ServerSession:
     # --- time, and the answers to our own requests -------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
-        """Repeat 2xx responses that were not acknowledged; probe a peer that may be gone."""
+        """Repeat 2xx responses that were not acknowledged; probe a peer that may be gone; end what lives too long."""
         if self.dialog is None:
             return
-        probe = False
+        probe = expired = False
         for signal, waiting in self.dialog.handle_timer(now):
             if signal is Signal.REPEAT and waiting is not None:
                 self.uas.emit(SendMessage(waiting.data, self.dialog.flow, waiting.fallback))
@@ -284,7 +286,13 @@ class ServerSession:
                 probe = probe or not self.dialog.confirmed
             elif signal is Signal.PROBE:
                 probe = True
-        if probe:
+            elif signal is Signal.EXPIRED:
+                expired = True
+        if expired:
+            # A peer that answers our probes of a dialog that it forgot would keep it, and its ports, for ever.
+            self.media.flag(FLAG_LONGEST_SESSION)
+            self.end("error", now)
+        elif probe:
             self._send(self.dialog, "OPTIONS", now)
 
     def probed(self, answer: Response | None, raw: bytes, now: float) -> None:

@@ -66,6 +66,7 @@ class DialogSnapshot:
         quiet_us: how long silence is taken for health.
         probe_at_us: when to ask; None while a question was open.
         failed_probes: how many went unanswered in a row.
+        expires_at_us: when the session is over whatever the peer says.
     """
 
     call_id: str
@@ -86,6 +87,7 @@ class DialogSnapshot:
     quiet_us: int
     probe_at_us: int | None
     failed_probes: int
+    expires_at_us: int | None = None
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
@@ -165,6 +167,7 @@ def take(session: ServerSession) -> SessionSnapshot | None:
             quiet_us=_microseconds(dialog.quiet_seconds),
             probe_at_us=None if dialog.probe_at is None else _microseconds(dialog.probe_at),
             failed_probes=dialog.failed_probes,
+            expires_at_us=None if dialog.expires_at is None else _microseconds(dialog.expires_at),
         ),
         media=MediaSnapshot(
             origin_id=str(media.origin_id),
@@ -216,6 +219,7 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
         },
         quiet_seconds=kept.quiet_us / 1_000_000,
         probe_at=now if kept.probe_at_us is None else kept.probe_at_us / 1_000_000,
+        expires_at=None if kept.expires_at_us is None else kept.expires_at_us / 1_000_000,
         failed_probes=kept.failed_probes,
     )
     media = MediaSession(

@@ -17,6 +17,8 @@ from sbc_agent.protocol.transaction_layer import Incoming, Patience, Transaction
 
 SUPPORTED: Final = ("Supported", "siprec, timer")
 
+LONGEST_SESSION_SECONDS: Final = 7 * 86_400.0  # lines between dealers are open for a week
+
 Header = tuple[str, str]
 
 
@@ -32,6 +34,7 @@ class ServerSettings:
         limits: how much peers may say.
         patience: how long and how much is waited for.
         srtp: whether SRTP is accepted, whose keys stand in the session description.
+        longest_session_s: after so long a session is ended by BYE, in seconds.
     """
 
     media_address: str
@@ -41,6 +44,7 @@ class ServerSettings:
     limits: SipLimits = field(default_factory=SipLimits)
     patience: Patience = field(default_factory=Patience)
     srtp: SrtpPolicy = "allow"
+    longest_session_s: float = LONGEST_SESSION_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
