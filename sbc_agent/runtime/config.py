@@ -231,6 +231,7 @@ class SipSection(_Section):
     tls_clients: Annotated[Path | None, BeforeValidator(_file)] = Field(
         None, **_write(_FILE_HINT.format("/etc/dualtone/sbc-ca.crt") + ', or "" to ask no SBC for a certificate')
     )
+    max_session_h: int = Field(168, ge=1, le=8_760, **_write("a whole number of hours from 1 to 8760"))
     srtp: SrtpPolicy = Field("allow", **_write('"allow", "require_tls" or "off"'))
     max_calls: int = Field(
         0, ge=0, le=100_000, **_write("a whole number of calls from 0 to 100000, 0 for no other bound")
@@ -301,6 +302,14 @@ class LanSection(_Section):
     )
 
 
+class MetricsSection(_Section):
+    """``[metrics]``: where Prometheus scrapes."""
+
+    listen: Annotated[Endpoint | None, BeforeValidator(_endpoint)] = Field(
+        None, **_write('an IPv4 address and a port such as "127.0.0.1:9464" (port 0 for any free one), or "off"')
+    )
+
+
 class LogSection(_Section):
     """``[log]``: what reaches standard error."""
 
@@ -317,6 +326,7 @@ class AgentConfig(_Section):
     media: MediaSection
     uplink: UplinkSection
     lan: LanSection = LanSection()
+    metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

@@ -38,6 +38,7 @@ def of(config: AgentConfig, product: str) -> SipSettings:
         connections=ConnectionLimits(sip.max_connections, sip.max_connections_per_peer),
         capacity=Capacity(sip.max_calls),
         srtp=sip.srtp,
+        longest_session_s=sip.max_session_h * 3_600.0,
     )
 
 

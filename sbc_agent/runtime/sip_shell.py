@@ -23,7 +23,7 @@ from sbc_agent.protocol.limits import SipLimits
 from sbc_agent.protocol.sdes import SrtpPolicy
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.transaction_layer import Patience
-from sbc_agent.protocol.uas import ServerSettings
+from sbc_agent.protocol.uas import LONGEST_SESSION_SECONDS, ServerSettings
 from sbc_agent.runtime.admission import BEAT_SECONDS, Admission, Capacity
 from sbc_agent.runtime.arrival import ANCILLARY_BYTES, stamp_arrivals, waited_s
 from sbc_agent.runtime.journal import Journal, Legacy
@@ -58,6 +58,7 @@ class SipSettings:
         connections: How many connections there may be.
         capacity: How many calls are taken.
         srtp: Whether SRTP is accepted, whose keys stand in the session description.
+        longest_session_s: After so long a session is ended by BYE, in seconds.
     """
 
     media_address: str
@@ -73,6 +74,7 @@ class SipSettings:
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     capacity: Capacity = field(default_factory=Capacity)
     srtp: SrtpPolicy = "allow"
+    longest_session_s: float = LONGEST_SESSION_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class SipShell:
             settings.peers,
             settings.product,
             srtp=settings.srtp,
+            longest_session_s=settings.longest_session_s,
             limits=settings.limits,
             patience=settings.patience,
         )
