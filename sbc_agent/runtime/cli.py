@@ -147,6 +147,30 @@ def _call(options: argparse.Namespace) -> int:
     return DONE if asyncio.run(load_call.run(plan, _print)) else FAILED
 
 
+def _load(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from sbc_agent.media.process_limits import raise_file_limit  # noqa: PLC0415
+    from sbc_agent.runtime import load, load_call  # noqa: PLC0415
+
+    raise_file_limit()
+    trust = None
+    if options.transport == "tls":
+        trust = load_call.trusted(options.ca, options.cert, options.key, insecure=options.insecure)
+    plan = load.LoadPlan(
+        target=options.target,
+        transport=options.transport,
+        calls=options.calls,
+        seconds=options.seconds,
+        rate=options.rate,
+        total=max(options.total or 0, options.calls),
+        each=options.each,
+        json=options.json,
+        trust=trust,
+    )
+    return DONE if asyncio.run(load.run(plan, _print)) else FAILED
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dualtone-agent",
@@ -154,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_STATUS,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the program's version number and exit")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|desk|call")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|desk|call|load")
 
     run = commands.add_parser(
         "run",
@@ -212,12 +236,7 @@ def _parser() -> argparse.ArgumentParser:
         "WAV files are 16-bit mono with 8000 or 16000 Hz.",
         epilog=f"With --calls above 1, --json prints an object for each call and one that sums up. {_EXIT_STATUS}",
     )
-    call.add_argument("--target", required=True, type=_target, metavar="HOST[:PORT]", help="the recorder (port: 5060)")
-    call.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp", help="for SIP (default: udp)")
-    call.add_argument("--ca", type=Path, metavar="FILE", help="with tls: who signed the recorder's certificate, in PEM")
-    call.add_argument("--insecure", action="store_true", help="with tls: take any certificate")
-    call.add_argument("--cert", type=Path, metavar="FILE", help="with tls: our own certificate, where one is asked for")
-    call.add_argument("--key", type=Path, metavar="FILE", help="with tls: its key, if it is not in the same file")
+    _add_recorder(call)
     call.add_argument("--caller-wav", required=True, type=Path, metavar="WAV", help="what the caller says")
     call.add_argument("--callee-wav", required=True, type=Path, metavar="WAV", help="what the callee says")
     call.add_argument("--caller", default=_CALLER, metavar="NUMBER", help=f"number or URI (default: {_CALLER})")
@@ -233,7 +252,38 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--parallel", type=_count, default=1, metavar="M", help="how many at once (default: 1)")
     call.add_argument("--json", action="store_true", help="print results as JSON")
     call.set_defaults(act=_call)
+
+    load = commands.add_parser(
+        "load",
+        help="place very many SIPREC calls at a recorder",
+        description="Plays a busy SBC: places calls of two G.711 streams at a recorder, many at once, and says how "
+        "each attempt was answered, how many packets were sent, and how late this program itself was.",
+        epilog=f"It fails unless every call was taken and carried to its end. {_EXIT_STATUS}",
+    )
+    _add_recorder(load)
+    load.add_argument("--calls", type=_count, default=100, metavar="N", help="how many calls at once (default: 100)")
+    load.add_argument("--rate", type=_rate, default=50.0, metavar="R", help="calls begun in a second (default: 50)")
+    load.add_argument("--seconds", type=_seconds, default=60.0, metavar="S", help="how long each lasts (default: 60)")
+    load.add_argument("--total", type=_count, metavar="T", help="how many calls in all (default: as many as at once)")
+    load.add_argument("--each", action="store_true", help="print an object for every call as it ends")
+    load.add_argument("--json", action="store_true", help="print the sums as a JSON object")
+    load.set_defaults(act=_load)
     return parser
+
+
+def _add_recorder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", required=True, type=_target, metavar="HOST[:PORT]", help="the recorder (port: 5060)"
+    )
+    parser.add_argument("--transport", choices=("udp", "tcp", "tls"), default="udp", help="for SIP (default: udp)")
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="with tls: who signed the recorder's certificate, in PEM"
+    )
+    parser.add_argument("--insecure", action="store_true", help="with tls: take any certificate")
+    parser.add_argument(
+        "--cert", type=Path, metavar="FILE", help="with tls: our own certificate, where one is asked for"
+    )
+    parser.add_argument("--key", type=Path, metavar="FILE", help="with tls: its key, if it is not in the same file")
 
 
 def _add_desk(parser: argparse.ArgumentParser) -> None:
@@ -312,6 +362,16 @@ def _seconds(text: str) -> float:
         value = 0.0
     if not 0.02 <= value <= 86_400:  # noqa: PLR2004 - a packet to a day
         _refuse(f"{text!r}: write a number of seconds from 0.02 to 86400")
+    return value
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 10_000:  # noqa: PLR2004 - a call in a minute and a half to more than anything carries
+        _refuse(f"{text!r}: write a number of calls a second from 0.01 to 10000")
     return value
 
 

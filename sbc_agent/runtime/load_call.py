@@ -56,7 +56,7 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
         MalformedInput: If a WAV file, or one of TLS, cannot be used.
     """
     sides = await asyncio.to_thread(_sides, plan)
-    trust = _trust(plan) if plan.transport == "tls" else None
+    trust = trusted(plan.ca, plan.certificate, plan.key, insecure=plan.insecure) if plan.transport == "tls" else None
     failed = 0
     answered: list[int] = []
 
@@ -87,19 +87,25 @@ async def run(plan: CallPlan, say: Callable[[str], None]) -> bool:
     return not failed
 
 
-def _trust(plan: CallPlan) -> ssl.SSLContext:
-    """By what the recorder proves itself, and we to it.
+def trusted(ca: Path | None, certificate: Path | None, key: Path | None, *, insecure: bool) -> ssl.SSLContext:
+    """By what the recorder proves itself on TLS, and we to it.
+
+    Args:
+        ca: Who signed its certificate; None trusts the system's authorities.
+        certificate: Our own, where one is asked for.
+        key: The key of that, if it is not in the same file.
+        insecure: Whether any certificate is taken.
 
     Raises:
         MalformedInput: If a file cannot be used.
     """
     try:
-        context = ssl.create_default_context(cafile=plan.ca)
-        if plan.insecure:
+        context = ssl.create_default_context(cafile=ca)
+        if insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if plan.certificate is not None:
-            context.load_cert_chain(plan.certificate, plan.key)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
     except OSError as error:  # ssl.SSLError is one
         raise MalformedInput(
             "--ca, --cert or --key is no PEM file that can be used together with the others"

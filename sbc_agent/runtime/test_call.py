@@ -125,7 +125,7 @@ async def place(
     Raises:
         CallFailed: If it was refused, timed out, or was lost.
     """
-    target = await _resolved(target)
+    target = await resolved(target)
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         media = [stack.enter_context(_media_socket(target)) for _ in sides]
@@ -305,7 +305,8 @@ def _media_socket(target: Endpoint) -> socket.socket:
     return channel
 
 
-async def _resolved(target: Endpoint) -> Endpoint:
+async def resolved(target: Endpoint) -> Endpoint:
+    """The recorder by its IPv4 address; raises CallFailed if its name has none."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, family=socket.AF_INET)
     except socket.gaierror as error:
