@@ -8,7 +8,7 @@ no I/O; times are microseconds of the agent's clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dualtone.domain.call_files import (
@@ -23,6 +23,7 @@ from dualtone.domain.call_files import (
 from dualtone.domain.ids import AgentId, CallId, TenantId
 from sbc_agent.media.call_state import CallState, StreamState
 from sbc_agent.media.clock import FOREVER
+from sbc_agent.media.key_profile import KeyProfile
 from sbc_agent.media.messages import FormatSpec
 from sbc_agent.media.silence import CallPause, Silence
 
@@ -30,6 +31,9 @@ GENERATION: Final = 1
 INACTIVE: Final = "inactive"
 ON_DEMAND: Final = "on_demand"
 RESTART: Final = "restart"
+TONES: Final = "tones"
+NEAR_US: Final = 2_000_000
+"""Spans of blanked tones that are nearer to each other are declared as one: nobody can count the keys."""
 DECODED_CODECS: Final = frozenset({"PCMA", "PCMU", "CN", "TELEPHONE-EVENT"})
 NOWHERE: Final = -1
 _USUAL_CLOCK_HZ: Final = 8_000
@@ -100,9 +104,10 @@ class Call:
         answered_at_us: When it began.
         streams: Its streams by index.
         stream_set: Counts the changes of its streams.
-        gaps: Spans in which single streams were inactive, those that are over.
+        gaps: Spans in which single streams were inactive, or tones in them were blanked; those that are over.
         silence: Its pauses.
         flags: What a reader should know.
+        profile: What is asked of keys that are pressed.
         is_on_demand: Whether nothing of it is gathered until somebody wants it kept.
         ended_at_us: When its dialog ended; None before.
         end_reason: ``bye``, ``shutdown`` or ``error``.
@@ -116,6 +121,7 @@ class Call:
     gaps: list[GapEntry] = field(default_factory=list)
     silence: Silence = field(default_factory=Silence)
     flags: list[str] = field(default_factory=list)
+    profile: KeyProfile = field(default_factory=KeyProfile)
     is_on_demand: bool = False
     ended_at_us: int | None = None
     end_reason: str = "error"
@@ -136,8 +142,15 @@ class Call:
             for one in state.streams
         }
         return cls(
-            call, state.answered_at_us, streams, state.stream_set, state.gaps, state.silence, state.flags
-        )  # fmt: skip
+            call,
+            state.answered_at_us,
+            streams,
+            state.stream_set,
+            state.gaps,
+            state.silence,
+            state.flags,
+            state.profile,
+        )
 
     @property
     def state(self) -> CallState:
@@ -152,6 +165,7 @@ class Call:
             gaps=self.gaps,
             silence=self.silence,
             flags=self.flags,
+            profile=self.profile,
         )
 
     @property
@@ -180,10 +194,21 @@ class Call:
         """All that was before a moment is as if it had not been; pauses that last are from then on."""
         self.answered_at_us, self.gaps, self.flags = at_us, [], []
         self.silence.pauses = self.silence.open
+        self.profile.begin_at(at_us)
         for stream in self.streams.values():
             stream.from_us = stream.heard_from_us = at_us
             if stream.inactive_since_us is not None:
                 stream.inactive_since_us = at_us
+
+    def blank(self, stream: Stream, from_us: int, to_us: int) -> None:
+        """Tones of a stream were blanked in a span, which is near the one before it or another one."""
+        earlier = [place for place, gap in enumerate(self.gaps) if (gap.stream, gap.cause) == (stream.stream, TONES)]
+        last = self.gaps[earlier[-1]] if earlier else None
+        if last is not None and from_us - last.to_us < NEAR_US:
+            entry = GapEntry(stream.stream, min(last.from_us, from_us), max(last.to_us, to_us), TONES)
+            self.gaps[earlier[-1]] = entry
+        else:
+            self.gaps.append(GapEntry(stream.stream, from_us, to_us, TONES))
 
     def deactivate(self, stream: Stream, at_us: int) -> None:
         """The SDP says that nothing comes from now on."""
@@ -204,6 +229,7 @@ class Call:
             if stream.kept_raw:
                 self.flag("codec_kept_raw")
         self.silence.close(self.ended_at_us)
+        self.profile.close(self.ended_at_us)
         self.flag(*flags)
 
     def manifest(
@@ -245,11 +271,13 @@ class Call:
             flags=self.flags,
             version=version,
             pauses=[pause.entry() for pause in self.silence.pauses],
+            tones=self.profile.entries,
         )
 
     def _all_gaps(self, losses: Iterable[tuple[int, int]], ended_at_us: int) -> list[GapEntry]:
         """Gaps of every stream: inactive, silent, lost; none before the stream was there or after the end."""
-        gaps, lost = list(self.gaps), list(losses)
+        gaps = [replace(gap, to_us=max(gap.from_us, min(gap.to_us, ended_at_us))) for gap in self.gaps]
+        lost = list(losses)
         for stream in self._ordered():
             gaps += [
                 GapEntry(stream.stream, from_us, to_us, cause)

@@ -8,7 +8,7 @@ whichever comes later, the newer note stays.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, field
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 from dualtone.domain import canonical
 from dualtone.domain.call_files import GapEntry, StreamFormat
 from dualtone.domain.errors import MalformedInput
+from sbc_agent.media.key_profile import KeyProfile
 from sbc_agent.media.silence import Silence
 from sbc_agent.runtime.durable import PRIVATE_FILE
 
@@ -39,7 +40,7 @@ class StreamState:
 
 @checked(config=_STRICT, slots=True)
 class CallState:
-    """A call: when it was answered, its streams and how often they changed, closed gaps, pauses, flags."""
+    """A call: when it was answered, its streams and how often they changed, closed gaps, pauses, flags, and keys."""
 
     answered_at_us: int
     stream_set: int
@@ -47,6 +48,7 @@ class CallState:
     gaps: list[GapEntry]
     silence: Silence
     flags: list[str]
+    profile: KeyProfile = field(default_factory=KeyProfile)
 
     @classmethod
     def unknown(cls, answered_at_us: int) -> CallState:

@@ -19,6 +19,7 @@ from sbc_agent.media.receive import GROUP, Receiver
 from sbc_agent.media.ring import Int64s, Ring
 from sbc_agent.media.schedule import DrainGroups
 from sbc_agent.media.sockets import RtpSocket
+from sbc_agent.media.tones import Tones
 
 DRAIN_EVERY_TICKS: Final = 3  # larger batches cost less; the kernel's buffers hold seconds
 QUARANTINE_US: Final = 30_000_000  # a shut port listens again a little before the SIP process may hand it out
@@ -46,6 +47,7 @@ class Lines:
     ) -> None:
         self.ring = Ring(len(sockets), hold_back_ms)
         self.intake = Intake(len(sockets), self.ring)
+        self.tones = Tones(len(sockets), self.ring)
         self._receiver, self._sockets, self._relieve = receiver, sockets, relieve
         self._kernel = KernelTime(moment.wall_offset_us, moment.now_us)
         self._groups = DrainGroups(DRAIN_EVERY_TICKS, GROUP)
@@ -68,6 +70,7 @@ class Lines:
         """Begins to hear a stream of a call; returns its row, which keeps nothing yet."""
         row = heapq.heappop(self._free_rows)
         self.intake.open_row(row)
+        self.tones.open_row(row)
         self._calls[row] = call
         self._busy.add(port)
         self._sockets[port].reopen()
@@ -81,6 +84,10 @@ class Lines:
         self._sockets[port].shut()
         self._busy.remove(port)
         heapq.heappush(self._shut, (now_us + QUARANTINE_US, port))
+
+    def call_of(self, row: int) -> str | None:
+        """The call whose stream has a row."""
+        return self._calls.get(row)
 
     def release(self, row: int) -> None:
         """The last packet of a stream has left: another may have its row."""
