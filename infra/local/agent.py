@@ -28,7 +28,7 @@ from sbc_agent.runtime import self_signed
 _ENROL_S = 30.0
 _READY_S = 30.0
 _ANSWER_S = 5.0
-_POOL_STREAMS = 400
+POOL_STREAMS = 400
 _DRAIN_S = 10
 _STOP_S = _DRAIN_S + 15.0
 _QUICK_S = 1.0  # who ends sooner than that after being ready has not recovered
@@ -57,6 +57,8 @@ class AgentPlan:
         media_ports: range for RTP, `first-last`.
         hold_back_s: hold-back in seconds.
         lan_port: TCP port of its LAN endpoint, 0 for a free one.
+        metrics_port: TCP port of its figures for Prometheus, 0 for a free one.
+        streams: how many streams it can receive at once.
     """
 
     directory: Path
@@ -68,6 +70,8 @@ class AgentPlan:
     media_ports: str
     hold_back_s: float
     lan_port: int = 0
+    metrics_port: int = 0
+    streams: int = POOL_STREAMS
     sip_tls_port: int = 0
 
     @property
@@ -187,6 +191,7 @@ class Agent:
                     sip_tcp_port=_port(line["sip_tcp"]),
                     sip_tls_port=_port(line["sip_tls"]),
                     lan_port=_port(line["lan"]) if line["lan"] else self._plan.lan_port,
+                    metrics_port=_port(line["metrics"]) if line["metrics"] else self._plan.metrics_port,
                 )
                 self._plan.settings.write_text(_settings(self._plan), "utf-8")
                 self._ready, began = line, time.monotonic()
@@ -261,7 +266,7 @@ tls_key = {json.dumps(str(_key_of(plan.sip_certificate)))}
 [media]
 address = "127.0.0.1"
 ports = "{plan.media_ports}"
-pool_size = {min(_POOL_STREAMS, pairs)}
+pool_size = {min(plan.streams, pairs)}
 hold_back_s = {plan.hold_back_s}
 
 [uplink]
@@ -269,6 +274,9 @@ api = {json.dumps(plan.api)}
 
 [lan]
 listen = "127.0.0.1:{plan.lan_port}"
+
+[metrics]
+listen = "127.0.0.1:{plan.metrics_port}"
 
 [log]
 level = "info"
@@ -280,7 +288,7 @@ def _key_of(certificate: Path) -> Path:
 
 
 def _port(address: str) -> int:
-    return int(address.rpartition(":")[2])
+    return int(address.rpartition(":")[2].partition("/")[0])
 
 
 def _media_pairs(ports: str) -> int:

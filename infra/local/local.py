@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives import serialization
 
-from infra.local.agent import Agent, AgentFailed, AgentPlan
+from infra.local.agent import POOL_STREAMS, Agent, AgentFailed, AgentPlan
 from infra.local.client import ApiClient, ApiProblem
 from infra.local.cloud import CREDENTIALS, LocalCloud
 from infra.local.functions import FunctionError
@@ -37,6 +37,7 @@ AGENT_TENANT = "acme"
 LINE_FILE = "local.json"
 _WATCH_S = 0.5
 _LONGEST_HOLD_BACK_S = 30.0
+_MOST_STREAMS = 30_000
 _INHERITED = re.compile(r"(?!AWS_|DUALTONE_|POWERTOOLS_)")
 
 
@@ -64,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--agent-aws-endpoint",
         metavar="URL",
         help="where the agent finds AWS: something in front of --aws-port, to try a bad uplink (default: AWS itself)",
+    )
+    parser.add_argument(
+        "--streams",
+        type=_streams,
+        default=POOL_STREAMS,
+        metavar="N",
+        help=f"streams that the agent receives at once (default: {POOL_STREAMS}, at most half the media ports)",
     )
     parser.add_argument(
         "--media-ports", type=_port_range, default="20000-29999", metavar="A-B", help="UDP ports for RTP"
@@ -157,6 +165,7 @@ def _agent_plan(arguments: argparse.Namespace, data_dir: Path, cloud: LocalCloud
         sip_tls_port=arguments.sip_tls_port,
         media_ports=arguments.media_ports,
         hold_back_s=arguments.hold_back,
+        streams=arguments.streams,
     )
 
 
@@ -301,6 +310,10 @@ def _hold_back(text: str) -> float:
     return (
         value if 0 <= value <= _LONGEST_HOLD_BACK_S else _bad(f"hold-back is 0 to {_LONGEST_HOLD_BACK_S:.0f} seconds")
     )
+
+
+def _streams(text: str) -> int:
+    return int(text) if text.isdecimal() and 0 < int(text) <= _MOST_STREAMS else _bad(f"{text} is no number of streams")
 
 
 def _port(text: str) -> int:
