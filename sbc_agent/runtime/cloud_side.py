@@ -112,5 +112,5 @@ class CloudSide:
             "uplink": uplink,
             "clock_offset_ms": offset_ms,
             "clock_uncertainty_ms": self._time.uncertainty_us // 1000,
-            "lan": self._channel.lan,
+            **self._channel.report(),
         }

@@ -164,6 +164,16 @@ class ControlChannel:
         """Where the LAN endpoint is, None if it is off."""
         return None if self._lan is None else self._lan.address
 
+    def report(self) -> dict[str, object]:
+        """Its part of what ``dualtone-agent status`` prints."""
+        lan = self._lan
+        return {
+            "events": self._events.figures(),
+            "lan": self.lan,
+            "phones": None if lan is None else lan.phones,
+            "desk_watchers": 0 if lan is None else lan.watchers,
+        }
+
     async def _listen(self) -> None:
         identity = self._tokens.identity
         orders = LanOrders(

@@ -11,10 +11,11 @@ import json
 import random as random_numbers
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from dualtone.domain.agent_events import MOST_EVENTS, ClockOffset, Event, HealthEvent, Report
+from dualtone.domain.agent_events import MOST_EVENTS, AckEvent, ClockOffset, Event, HealthEvent, LeaseEvent, Report
 from dualtone.domain.errors import DualtoneError, Unavailable
 from dualtone.domain.ids import AgentId, TenantId
 from dualtone.domain.signing import Signer
@@ -90,14 +91,30 @@ class EventSender:
         self._backoff = Backoff(random, first_s=_FIRST_RETRY_S, ceiling_s=_RETRY_CEILING_S)
         self._next_health = 0.0
         self._sequence = 0
+        self._answered: Counter[tuple[str, str, str, str]] = Counter()
+        self._leases_expired = 0
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
 
     def put(self, event: Event) -> None:
         """Takes an event; it is on disk when this returns, and on its way a moment later. Any thread may call it."""
+        if isinstance(event, AckEvent):
+            self._answered[event.action, event.cause, event.outcome, event.origin] += 1
+        elif isinstance(event, LeaseEvent):
+            self._leases_expired += 1
         self._outbox.put(event)
         self._something.set()
+
+    def figures(self) -> dict[str, object]:
+        """What waits, and what was put since the start: whole numbers, nothing of any call."""
+        members = ("action", "cause", "outcome", "origin")
+        answered = sorted(self._answered.items())
+        return {
+            "waiting": self._outbox.waiting(),
+            "answered": [{**dict(zip(members, key, strict=True)), "count": count} for key, count in answered],
+            "leases_expired": self._leases_expired,
+        }
 
     def start(self) -> None:
         """Starts the thread."""

@@ -88,6 +88,11 @@ class LanEndpoint:
         self.phones: str | None = None
         """Where handsets are served by plain HTTP; None where they are not."""
 
+    @property
+    def watchers(self) -> int:
+        """How many desks wait for news."""
+        return self._calls.watching
+
     async def start(self) -> None:
         """Opens what the settings name."""
         listen, phones_http = self._settings.listen, self._settings.phones_http

@@ -107,6 +107,17 @@ class Outbox:
         except Unavailable:
             self._log.error("events_undeleted")  # they are sent again, and harm nobody
 
+    def waiting(self) -> int:
+        """How many events wait; those alone that the disk refused, while it does not even read."""
+        with self._lock:
+            unkept = len(self._unkept)
+        try:
+            ((count,),) = self._state.run("SELECT count(*) FROM event")
+        except Unavailable:
+            return unkept
+        assert isinstance(count, int)
+        return unkept + count
+
     def _trim(self) -> None:
         self._puts += 1
         if self._puts % _TRIM_EVERY:

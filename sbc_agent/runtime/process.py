@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sbc_agent.runtime.cloud_side import CloudSide
+    from sbc_agent.runtime.metrics_endpoint import MetricsEndpoint
     from sbc_agent.runtime.sip_shell import SipAddresses, SipSettings
 
 _LOCK_NAME: Final = "agent.lock"
@@ -116,6 +117,7 @@ class Agent:
         )
         self._cloud: CloudSide | None = None
         self._status: asyncio.Server | None = None
+        self._metrics: MetricsEndpoint | None = None
         self._early: list[Event] = []  # what the media process told before the cloud's side was there
         self._stop_asked = 0
         self._stopping = asyncio.Event()
@@ -155,6 +157,8 @@ class Agent:
         finally:
             for task in (ready, stopped, looking, watching):
                 task.cancel()
+            if self._metrics is not None:
+                await self._metrics.close()
             if self._cloud is not None:
                 await self._cloud.close()
             if self._status is not None:
@@ -196,7 +200,16 @@ class Agent:
         self._early.clear()
         await cloud.start(self._media, self._shell.recorder)
         self._status = await status.serve(self._config.agent.state_dir, lambda: self._report(cloud))
-        self._say_ready(addresses)
+        self._say_ready(addresses, await self._open_metrics(cloud))
+
+    async def _open_metrics(self, cloud: CloudSide) -> str | None:
+        listen = self._config.metrics.listen
+        if listen is None:
+            return None
+        from sbc_agent.runtime.metrics_endpoint import MetricsEndpoint  # noqa: PLC0415 - calls do not wait
+
+        self._metrics = MetricsEndpoint(listen, lambda: self._report(cloud), self._log)
+        return await self._metrics.start()
 
     def _media_settings(self, legacy: Legacy) -> MediaSettings:
         agent, media = self._config.agent, self._config.media
@@ -246,14 +259,14 @@ class Agent:
 
         return sip_settings.of(self._config, f"Dualtone/{version()}")
 
-    def _say_ready(self, addresses: SipAddresses) -> None:
+    def _say_ready(self, addresses: SipAddresses, metrics: str | None) -> None:
         """The one line of standard output: where the agent is to be found."""
         line = {
             "sip_udp": _spelled(addresses.udp),
             "sip_tcp": _spelled(addresses.tcp),
             "sip_tls": _spelled(addresses.tls),
             "lan": None if self._cloud is None else self._cloud.lan,
-            "metrics": None,
+            "metrics": metrics,
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "version": version(),
         }
