@@ -10,7 +10,7 @@ import base64
 from http import HTTPStatus
 from typing import Any, Final
 
-from chalicelib import answers, call_answers, call_routes, openapi, payment_routes, requests
+from chalicelib import answers, call_answers, call_routes, openapi, payment_routes, policy_routes, requests
 from chalicelib.api import Api
 from chalicelib.edge import Surroundings
 from chalicelib.operation import Access, Answer, Call, Operation, Source
@@ -232,6 +232,7 @@ def read_evidence(call: Call) -> Answer:
 
 app.include(call_routes.routes)
 app.include(payment_routes.routes)
+app.include(policy_routes.routes)
 
 
 @app.operation(
@@ -344,6 +345,7 @@ def issue_agent_credentials(call: Call) -> Answer:
 
 def _live_access(tenant: TenantId) -> dict[str, Any]:
     access = api_wiring.grant_live_access().to(tenant)
+    policy = access.recording_policy
     return {
         "events_queue_url": wiring.settings().agent_events_queue_url,
         "live_key": _base64(access.live_key),
@@ -351,6 +353,7 @@ def _live_access(tenant: TenantId) -> dict[str, Any]:
             answers.EndpointSecret(endpoint_id=endpoint_id, secret=standard_webhooks.write_secret(secret))
             for endpoint_id, secret in access.payment_endpoints
         ),
+        "recording_policy": None if policy is None else answers.SignedEnvelope.of(policy),
         "pause": answers.PauseDefaults(lease_s=access.profile.pause_lease_s, on_expiry=access.profile.pause_on_expiry),
     }
 

@@ -381,6 +381,9 @@ class LiveAccess(Shape):
     live_key: str = Field(description="Base64 of the key under which live calls are named.")
     payment_endpoints: tuple[EndpointSecret, ...]
     pause: PauseDefaults
+    recording_policy: SignedEnvelope | None = Field(
+        description="Kind `recording-policy`: which calls are kept. Null: every call is."
+    )
 
 
 class Enrolment(LiveAccess):

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from chalicelib.answers import Instant, RecordingId, Role, Shape, instant
+from chalicelib.policy_answers import Choice, KeptBy
 from dualtone.domain.numbers import normalise
 from dualtone.domain.pause_ledger import LedgerCommand
 from dualtone.domain.tenancy import Agent as KnownAgent
@@ -45,6 +46,7 @@ class LiveCall(Shape):
     paused: bool = Field(description="True while nothing of it is kept.")
     causes: tuple[str, ...] = Field(description="Why nothing is kept.")
     parties: tuple[Party, ...] | None = Field(description="Null unless you may see parties and the call is live.")
+    policy: KeptBy | None = Field(description="By which rule it is kept; null if its agent has not said.")
 
     @classmethod
     def of(cls, followed: Followed) -> LiveCall:
@@ -97,13 +99,15 @@ class FollowedCall(LiveCall):
     """A call with its commands."""
 
     commands: tuple[Command, ...] = Field(description="In the order of receipt.")
+    choices: tuple[Choice, ...] = Field(description="What people chose for it: who, when, how; in the order of time.")
     recording_id: RecordingId | None = Field(description="Null until there is a recording.")
 
     @classmethod
     def of(cls, followed: Followed) -> FollowedCall:
         """From the use case's call."""
         commands = tuple(map(Command.of, followed.commands))
-        return cls(**_live(followed), commands=commands, recording_id=followed.recording_id)
+        choices = tuple(map(Choice.of, followed.choices))
+        return cls(**_live(followed), commands=commands, choices=choices, recording_id=followed.recording_id)
 
 
 class SilentStream(Shape):
@@ -192,6 +196,9 @@ class AgentHealth(Shape):
     clock_offset_us: int | None = Field(description="What its clock lacks to ours; null if it could not measure that.")
     clock_uncertainty_us: int | None
     alarms: dict[str, int] = Field(description="How often each kind was raised since it started.")
+    not_recorded: dict[str, int] = Field(
+        description="How many calls each rule of the policy left unrecorded since it started: all that is told of them."
+    )
 
 
 class Agent(Shape):
@@ -237,6 +244,7 @@ def _live(followed: Followed) -> dict[str, Any]:
         "paused": bool(call.causes),
         "causes": call.causes,
         "parties": parties,
+        "policy": KeptBy.of(call),
     }
 
 
@@ -253,4 +261,5 @@ def _health(health: ReportedHealth) -> AgentHealth:
         clock_offset_us=None if clock is None else clock.offset_us,
         clock_uncertainty_us=None if clock is None else clock.uncertainty_us,
         alarms=dict(health.alarms),
+        not_recorded=dict(health.not_recorded),
     )

@@ -64,7 +64,7 @@ def list_calls(call: Call) -> Answer:
 )
 def get_call(call: Call) -> Answer:
     """While it lasts, and afterwards."""
-    call_id = _call_named(call)
+    call_id = call_named(call)
     followed = api_wiring.follow_calls().one(call.principal, call_id)
     return Answer(call_answers.FollowedCall.of(followed), which=call_id)
 
@@ -173,7 +173,7 @@ def received_at_ms(call: Call) -> int:
 
 
 def _by_call(call: Call, wanted: Asked) -> Answer:
-    call_id = _call_named(call)
+    call_id = call_named(call)
     found = api_wiring.pause_calls().by_call(wanted, call_id, call.facts)
     return replace(_answer(call_answers.Commanded.of(found)), which=call_id)
 
@@ -184,7 +184,7 @@ def _answer(outcome: call_answers.Commanded) -> Answer:
     return Answer(outcome, status=outcome.status, details=details)
 
 
-def _call_named(call: Call) -> CallId:
+def call_named(call: Call) -> CallId:
     """A malformed id names no call: it is answered like any other that does not exist."""
     try:
         return parse_call_id(call.request.path.get("call_id", ""))

@@ -75,6 +75,15 @@ _RANGE_PARAMETERS: Final[list[Json]] = [
         "schema": {"type": "string"},
     },
 ]
+_IF_MATCH: Final[Json] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": 'The ETag of the version that was read; `"0"` if there is none.',
+    "schema": {"type": "string"},
+    "example": '"7"',
+}
+_VERSION_TAG: Final[Json] = {"ETag": {"schema": {"type": "string"}, "description": "The version.", "example": '"7"'}}
 _PROBLEM: Final[Json] = {
     "type": "object",
     "description": "Problem details (RFC 9457).",
@@ -165,6 +174,8 @@ def _operation(route: Operation, schemas: Json) -> Json:
         parameters += _RANGE_PARAMETERS
     if route.access is Access.SIGNED_MESSAGE:
         parameters += _WEBHOOK_PARAMETERS
+    if route.versioned and route.method != "GET":
+        parameters.append(_IF_MATCH)
     if parameters:
         operation["parameters"] = parameters
     if route.parameters is not None and route.source is not Source.QUERY:
@@ -194,8 +205,13 @@ def _query_parameters(shape: Json) -> list[Json]:
 
 def _answers(route: Operation) -> Json:
     schema: Json = {"type": "object"} if route.answer is None else {"$ref": _REF.format(model=route.answer.__name__)}
+    headers: Json = {"headers": _VERSION_TAG} if route.versioned else {}
     return {
-        str(status.value): {"description": status.phrase, "content": {"application/json": {"schema": schema}}}
+        str(status.value): {
+            "description": status.phrase,
+            **headers,
+            "content": {"application/json": {"schema": schema}},
+        }
         for status in (route.status, *route.also)
     }
 

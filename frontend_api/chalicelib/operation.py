@@ -54,6 +54,7 @@ class Operation:
         audio: Whether the answer is audio, by ranges.
         problems: What can go wrong here, beside what can go wrong anywhere.
         records_itself: Whether the use case writes the event of its success, before or together with its effect.
+        versioned: Whether what is answered has a version, which a change must name.
     """
 
     method: str
@@ -70,6 +71,7 @@ class Operation:
     audio: bool = False
     problems: tuple[ProblemType, ...] = ()
     records_itself: bool = False
+    versioned: bool = False
 
     @property
     def audited(self) -> bool:

@@ -6,13 +6,15 @@ import json
 from http import HTTPStatus
 from typing import Final
 
-from chalicelib import call_answers, call_routes, requests
+from chalicelib import answers, call_answers, call_routes, policy_answers, policy_routes, requests
 from chalicelib.operation import Access, Answer, Call, Operation, Source
 from chalicelib.routes import Routes
 from dualtone.adapters import api_wiring, wiring
 from dualtone.domain import standard_webhooks
 from dualtone.domain.call_command import Action
 from dualtone.domain.problem import ProblemType
+from dualtone.domain.recording_policy import Fate
+from dualtone.domain.recording_ruling import Cause
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases.pause_calls import Asked
 
@@ -20,6 +22,17 @@ routes: Final = Routes()
 
 WEBHOOK_PATH: Final = "/v1/webhooks/payments/{endpoint_id}"
 _ACTIONS: Final[dict[str, Action]] = {"card_entry.started": "pause", "card_entry.ended": "resume"}
+_DECISIONS: Final[dict[str, tuple[Fate, Cause]]] = {
+    "consent.given": ("keep", "consent"),
+    "consent.refused": ("discard", "consent"),
+    "recording.keep": ("keep", "on_demand"),
+}
+
+
+class Reported(answers.OneOf):
+    """What became of the pause or resume, or of the decision."""
+
+    root: call_answers.Commanded | policy_answers.Decided
 
 
 @routes.operation(
@@ -27,12 +40,13 @@ _ACTIONS: Final[dict[str, Action]] = {"card_entry.started": "pause", "card_entry
         method="POST",
         path=WEBHOOK_PATH,
         name="report_payment",
-        summary="Report that card entry begins or ends: the call is paused or resumed (Standard Webhooks)",
+        summary="Report that card entry begins or ends, that a party consents or refuses, or that a call is to be kept "
+        "(Standard Webhooks)",
         verb=Verb.REPORT_PAYMENT,
         access=Access.SIGNED_MESSAGE,
         parameters=requests.PaymentReport,
         source=Source.JSON,
-        answer=call_answers.Commanded,
+        answer=Reported,
         also=(HTTPStatus.ACCEPTED,),
         problems=(
             ProblemType.SIGNATURE_REFUSED,
@@ -48,6 +62,13 @@ def report_payment(call: Call) -> Answer:
     report: requests.PaymentReport = call.parameters
 
     def act(command: str, received_at_ms: int) -> tuple[int, str]:
+        if report.type in _DECISIONS:
+            decision, cause = _DECISIONS[report.type]
+            endpoint, named = call.endpoint, report.data.call
+            shown = policy_routes.decided(
+                call, endpoint.tenant, endpoint.actor, decision, cause, named, how="webhook", command=command
+            )
+            return Answer(shown, status=shown.status).as_text()
         wanted = Asked(
             tenant=call.endpoint.tenant,
             by=call.endpoint.actor,

@@ -11,11 +11,13 @@ from dualtone.domain.call_command import LONGEST_LEASE_S, Cause
 from dualtone.usecases.recording_pages import MOST_ROWS, PageRequest
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
+    """What all requests have in common."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
-class TimeQuery(_Request):
+class TimeQuery(Request):
     """A span of time and a number of rows."""
 
     from_: AwareDatetime | None = Field(
@@ -27,7 +29,7 @@ class TimeQuery(_Request):
 
     def page_request(self) -> PageRequest:
         """As the use cases take it."""
-        return PageRequest(_ms(self.from_), _ms(self.to), self.limit, self.cursor)
+        return PageRequest(unix_ms(self.from_), unix_ms(self.to), self.limit, self.cursor)
 
 
 class ListQuery(TimeQuery):
@@ -42,7 +44,7 @@ class SearchBody(TimeQuery):
     )
 
 
-class CallQuery(_Request):
+class CallQuery(Request):
     """Query for calls."""
 
     sip_call_id: str | None = Field(
@@ -57,7 +59,7 @@ class CallQuery(_Request):
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class NamedCall(_Request):
+class NamedCall(Request):
     """A call, by exactly one of the names that switches give it."""
 
     call_id: Name | None = Field(
@@ -80,7 +82,7 @@ class NamedCall(_Request):
         return kind, value
 
 
-class _Span(_Request):
+class _Span(Request):
     effective_at: AwareDatetime | None = Field(
         None, description="When the span began that must not be kept. Default: when the request is received."
     )
@@ -94,12 +96,12 @@ class _Span(_Request):
     @property
     def effective_at_ms(self) -> int | None:
         """Unix time in milliseconds."""
-        return _ms(self.effective_at)
+        return unix_ms(self.effective_at)
 
     @property
     def until_ms(self) -> int | None:
         """Unix time in milliseconds."""
-        return _ms(self.until)
+        return unix_ms(self.until)
 
 
 class PauseBody(_Span):
@@ -108,7 +110,7 @@ class PauseBody(_Span):
     cause: Cause = Field("manual", description="Audio is kept again when every cause that was set is lifted.")
 
 
-class ResumeBody(_Request):
+class ResumeBody(Request):
     """A resume of one call; it acts when it is received, never earlier."""
 
     cause: Cause = Field("manual", description="The cause to lift; others stay.")
@@ -127,35 +129,35 @@ class NamedResumeBody(ResumeBody):
 
 
 class PaymentData(_Span):
-    """What a payment system says of card entry; members that are not known here are ignored."""
+    """Which call, and when card was entered; members that are not known here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     call: NamedCall
 
 
-class PaymentReport(_Request):
-    """A payment system's message: card entry begins or ends."""
+class PaymentReport(Request):
+    """A system's message: card entry begins or ends, a party consents or refuses, or a call is to be kept."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
-    type: Literal["card_entry.started", "card_entry.ended"]
+    type: Literal["card_entry.started", "card_entry.ended", "consent.given", "consent.refused", "recording.keep"]
     data: PaymentData
 
 
-class EndpointBody(_Request):
+class EndpointBody(Request):
     """A payment endpoint to be."""
 
     name: str = Field(min_length=1, max_length=100, description="What people call it.", examples=["Web shop"])
 
 
-class InviteBody(_Request):
+class InviteBody(Request):
     """An agent to be."""
 
     name: str = Field(min_length=1, max_length=100, description="What people call it.", examples=["London SBC 1"])
 
 
-class EnrolBody(_Request):
+class EnrolBody(Request):
     """A machine that wants to be an agent."""
 
     code: str = Field(max_length=100, description="The one-time code from the invitation.")
@@ -175,5 +177,6 @@ class TokenForm(BaseModel):
     )
 
 
-def _ms(moment: dt.datetime | None) -> int | None:
+def unix_ms(moment: dt.datetime | None) -> int | None:
+    """Unix time in milliseconds."""
     return None if moment is None else (moment - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(milliseconds=1)

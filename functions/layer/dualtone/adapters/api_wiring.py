@@ -175,7 +175,7 @@ def list_agents() -> ListAgents:
 @cache
 def grant_live_access() -> GrantLiveAccess:
     """What agents are told beside their identity."""
-    return GrantLiveAccess(wiring.directory(), wiring.live_keys(), _payment_endpoints())
+    return GrantLiveAccess(wiring.directory(), wiring.live_keys(), _payment_endpoints(), recording_policies())
 
 
 @cache

@@ -25,6 +25,7 @@ class ProblemType(Enum):
     MESSAGE_ID_REUSED = ("message-id-reused", HTTPStatus.CONFLICT, "The message's id was used for another body")
     SEVERAL_CALLS = ("several-calls", HTTPStatus.CONFLICT, "More than one call is live")
     MESSAGE_IN_PROGRESS = ("message-in-progress", HTTPStatus.CONFLICT, "The same message is being acted on")
+    VERSION_CHANGED = ("version-changed", HTTPStatus.PRECONDITION_FAILED, "Somebody else has changed it")
     TOO_LARGE = ("content-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     RANGE_REQUIRED = ("range-required", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Ask for a part: send a Range header")
     UNSUPPORTED_MEDIA_TYPE = (
@@ -39,6 +40,7 @@ class ProblemType(Enum):
     )
     INVALID = ("invalid-parameters", HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter does not have an allowed value")
     TOO_MANY_REQUESTS = ("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
+    VERSION_REQUIRED = ("version-required", HTTPStatus.PRECONDITION_REQUIRED, "Say which version you have read")
     INTERNAL = ("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed")
     INTEGRITY = (
         "integrity",

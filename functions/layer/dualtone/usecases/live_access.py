@@ -1,7 +1,7 @@
 """What an agent is told beside its identity: how calls are named between us, and whose reports it takes by itself.
 
-Both work without an uplink once they are known: an agent with them names its calls, and takes payment reports on its
-LAN endpoint.
+All of it works without an uplink once it is known: an agent with it names its calls, takes payment reports on its LAN
+endpoint, and knows which calls to keep.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dualtone.domain.ids import EndpointId, TenantId
+from dualtone.domain.signing import Envelope
 from dualtone.domain.tenancy import TenantProfile
 
 
@@ -27,6 +28,13 @@ class EndpointSecrets(Protocol):
         """Every endpoint with its secret."""
 
 
+class Policies(Protocol):
+    """Tenants' recording policies."""
+
+    def envelope(self, tenant: TenantId) -> Envelope | None:
+        """The version in force as it was signed; None if the tenant has no policy."""
+
+
 class Profiles(Protocol):
     """Tenants' own rules."""
 
@@ -42,18 +50,21 @@ class LiveAccess:
         profile: The tenant's rules: how long a pause lasts that says nothing of it, and what then.
         live_key: 32 bytes (see ``domain.call_match``).
         payment_endpoints: Every payment endpoint of the tenant with its secret.
+        recording_policy: The recording policy, signed; None if every call is recorded.
     """
 
     profile: TenantProfile
     live_key: bytes = field(repr=False)
     payment_endpoints: tuple[tuple[EndpointId, bytes], ...] = field(repr=False)
+    recording_policy: Envelope | None = field(repr=False)
 
 
 class GrantLiveAccess:
     """Tells agents; only after they have proved who they are."""
 
-    def __init__(self, profiles: Profiles, live_keys: LiveKeys, endpoints: EndpointSecrets) -> None:
-        """Takes the tenants' rules, the live keys and the endpoints."""
+    def __init__(self, profiles: Profiles, live_keys: LiveKeys, endpoints: EndpointSecrets, policies: Policies) -> None:
+        """Takes the tenants' rules, the live keys, the endpoints and the recording policies."""
+        self._policies = policies
         self._profiles = profiles
         self._live_keys = live_keys
         self._endpoints = endpoints
@@ -61,4 +72,5 @@ class GrantLiveAccess:
     def to(self, tenant: TenantId) -> LiveAccess:
         """What an agent of the tenant is told."""
         endpoints = tuple(self._endpoints.secrets(tenant))
-        return LiveAccess(self._profiles.profile(tenant), self._live_keys.of(tenant), endpoints)
+        policy = self._policies.envelope(tenant)
+        return LiveAccess(self._profiles.profile(tenant), self._live_keys.of(tenant), endpoints, policy)
