@@ -300,9 +300,9 @@ def _statistics(stream: int, counters: Mapping[str, int]) -> StreamStatistics:
     return StreamStatistics(
         stream=stream,
         received=counters["stored"],
-        duplicates=counters["duplicates"],
+        duplicates=counters["duplicates"] + counters["replayed"],
         reordered=counters["reordered"],
         late=counters["late"],
-        foreign_source=counters["foreign_source"],
+        foreign_source=counters["foreign_source"] + counters["unauthentic"],
         events_suppressed=counters["events_suppressed"],
     )

@@ -67,8 +67,10 @@ class Hearing:
         call = recording.call
         stream = call.streams.setdefault(spec.stream, Stream(spec.stream, spec.label, at_us))
         stream.row, stream.port = self._lines.open(spec.port, call.call), spec.port
+        self._lines.tones.want(stream.row, blank=call.profile.policy.tones == "blank")
         stream.describe(spec.formats, at_us)
         self._explain(stream)
+        self._protect(stream, spec)
         stream.heard_from_us = at_us
         if spec.active:
             call.activate(stream, at_us)
@@ -80,6 +82,7 @@ class Hearing:
             self._tell(Alarm(kind="command", call=recording.call.call))
         if stream.describe(spec.formats, at_us):
             self._explain(stream)
+        self._protect(stream, spec)
         self._set_active(recording, stream, at_us, moment, active=spec.active)
         self._lines.intake.expect_change(stream.row, moment.now_us)
 
@@ -91,5 +94,12 @@ class Hearing:
             recording.call.deactivate(stream, at_us)
             self._lines.intake.forget(stream.row, at_us, FOREVER)
 
+    def _protect(self, stream: Stream, spec: StreamSpec) -> None:
+        """A stream that rests keeps its keys where none are named: its sender goes on counting."""
+        if spec.crypto or spec.active:
+            self._lines.intake.srtp.set_keys(stream.row, spec.crypto)
+
     def _explain(self, stream: Stream) -> None:
-        self._lines.intake.explain(stream.row, ((entry.payload_type, entry.codec) for entry in stream.formats))
+        formats = [(entry.payload_type, entry.codec) for entry in stream.formats]
+        self._lines.intake.explain(stream.row, formats)
+        self._lines.tones.explain(stream.row, formats)

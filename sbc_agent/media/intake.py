@@ -14,14 +14,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sbc_agent.media import rtp
+from sbc_agent.media import digits, rtp, srtp
 from sbc_agent.media.clock import FOREVER
+from sbc_agent.media.digits import Presses
 from sbc_agent.media.receive import Received
 from sbc_agent.media.ring import MARGIN, WIDEST_PACKET, Int64s, Outcome, Packets, Ring
 from sbc_agent.media.sources import SourceLock
+from sbc_agent.media.srtp import Unprotector
 
 _PAYLOAD_TYPES: Final = 128
-_KEEP, _UNKNOWN, _EVENT, _RTCP = 0, 1, 2, 3
+_KEEP, _UNKNOWN, _EVENT, _RTCP, _REDUNDANT = 0, 1, 2, 3, 4
 _FIRST_DYNAMIC: Final = 96  # RFC 3551 section 6: below, the type alone says the codec
 _RTCP_TYPES: Final = slice(64, 96)  # RFC 5761 section 4: RTCP multiplexed onto the RTP port looks like these
 _DROPOUT: Final = 3_000  # RFC 3550 appendix A.1: a larger jump is a restart of the sender
@@ -29,7 +31,9 @@ COPY_US: Final = 1_000_000  # a network's copies follow within a second; later t
 _ROUNDS: Final = 2
 _ROW_LIFT_BITS: Final = 44
 _EVENT_BYTES: Final = 16
+_AUTHENTIC_SOURCE: Final = 1  # who has the key may send from anywhere: the address says nothing more
 EVENT_CODECS: Final = frozenset({"TELEPHONE-EVENT", "TONE"})
+REDUNDANT_CODEC: Final = "RED"  # RFC 2198: what it holds decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,10 @@ class Counters:
         late: Came after their turn to leave.
         foreign_source: Of another sender than the locked one.
         events_suppressed: Telephone events: never stored.
-        malformed: No RTP, RTCP, or of a payload type that nothing explains.
+        malformed: No RTP, or of a payload type that nothing explains.
+        rtcp: RTCP on the RTP port (RFC 5761); what it says is not used.
+        unauthentic: SRTP that no key of the stream opens.
+        replayed: SRTP that was opened before, or that is too old to know.
         dropped: Came while nothing is to be kept: silent, before the answer, after the end; also what was taken back.
         overflowed: Found no room in the ring.
     """
@@ -55,6 +62,9 @@ class Counters:
     foreign_source: Int64s
     events_suppressed: Int64s
     malformed: Int64s
+    rtcp: Int64s
+    unauthentic: Int64s
+    replayed: Int64s
     dropped: Int64s
     overflowed: Int64s
 
@@ -100,7 +110,9 @@ class Intake:
 
     def __init__(self, rows: int, ring: Ring) -> None:
         self.ring = ring
+        self.srtp = Unprotector(rows)
         self.counters = Counters.zeros(rows)
+        self.presses = Presses(rows)
         self.last_us = np.zeros(rows, np.int64)
         self.keep_from_us = np.full(rows, FOREVER, np.int64)
         self.keep_until_us = np.full(rows, -1, np.int64)
@@ -117,6 +129,7 @@ class Intake:
     def open_row(self, row: int) -> None:
         """Prepares a row for a new stream; it keeps nothing yet."""
         self.counters.clear(row)
+        self.srtp.close_row(row)
         self.last_us[row], self.keep_from_us[row], self.keep_until_us[row] = 0, FOREVER, -1
         self._source[row] = self._ssrc[row] = self._bias[row] = 0
         self._locks[row] = SourceLock()
@@ -131,7 +144,8 @@ class Intake:
         kinds[:_FIRST_DYNAMIC] = _KEEP
         kinds[_RTCP_TYPES] = _RTCP
         for payload_type, codec in formats:
-            kinds[payload_type] = _EVENT if codec.upper() in EVENT_CODECS else _KEEP
+            name = codec.upper()
+            kinds[payload_type] = _EVENT if name in EVENT_CODECS else _REDUNDANT if name == REDUNDANT_CODEC else _KEEP
 
     def expect_change(self, row: int, now_us: int) -> None:
         """A re-INVITE was answered: the row's source may be another from now on."""
@@ -151,6 +165,8 @@ class Intake:
 
     def close_row(self, row: int) -> None:
         """No packets will come any more: those that still wait for their source to be believed are foreign."""
+        self.presses.close_row(row)
+        self.srtp.close_row(row)
         self.counters.foreign_source[row] += len(self._locks[row].give_up())
         self._give_up_astray(row)
 
@@ -163,8 +179,12 @@ class Intake:
             arrival_us: Their arrival by the agent's clock, int64[n].
             buffer: Where they lie.
         """
+        if self.srtp.is_used:
+            row, received, arrival_us = self._unprotect(row, received, arrival_us, buffer)
         headers = rtp.parse(buffer, received.offset, received.length)
         kind = self._kinds[row, headers.payload_type]
+        if (kind == _REDUNDANT).any():
+            self._look_inside(row, headers, kind, buffer)
         inside = (arrival_us >= self.keep_from_us[row]) & (arrival_us <= self.keep_until_us[row])
         wanted = headers.valid & inside & (kind == _KEEP)
         source = received.source
@@ -173,6 +193,7 @@ class Intake:
             headers.payload, headers.size,
         )  # fmt: skip
         if not wanted.all():
+            self._hear_presses(row, received, arrival_us, headers, kind, inside, buffer)
             self._count_unwanted(row, headers, kind, inside)
             _zero(buffer, received.offset[~inside], received.length[~inside])
             packets, source = _select(packets, wanted), source[wanted]
@@ -188,6 +209,38 @@ class Intake:
                 self._take_one(_select(packets, slice(index, index + 1)), int(source[index]), buffer)
             packets, source = _select(packets, ~single), source[~single]
             rounds += 1
+
+    def _unprotect(
+        self, row: Int64s, received: Received, arrival_us: Int64s, buffer: npt.NDArray[np.uint8]
+    ) -> tuple[Int64s, Received, Int64s]:
+        """Opens what came as SRTP; what is not authentic is counted and goes no further."""
+        protected = np.flatnonzero(self.srtp.is_protected[row])
+        if not protected.size:
+            return row, received, arrival_us
+        offset, length, source = received.offset[protected], received.length.copy(), received.source.copy()
+        verdict, length[protected] = self.srtp.open(
+            row[protected], offset, length[protected], arrival_us[protected], buffer
+        )
+        source[protected] = _AUTHENTIC_SOURCE
+        counters = self.counters
+        for found, counter in (
+            (srtp.FORGED, counters.unauthentic),
+            (srtp.REPLAY, counters.replayed),
+            (srtp.MALFORMED, counters.malformed),
+            (srtp.RTCP, counters.rtcp),
+        ):
+            np.add.at(counter, row[protected[verdict == found]], 1)
+        good = np.ones(row.size, np.bool_)
+        good[protected] = verdict == srtp.AUTHENTIC
+        received = replace(
+            received,
+            member=received.member[good],
+            offset=received.offset[good],
+            length=length[good],
+            source=source[good],
+            stamp_us=received.stamp_us[good],
+        )
+        return row[good], received, arrival_us[good]
 
     def _learn(self, packets: Packets, source: npt.NDArray[np.uint64]) -> None:
         """Locks streams that had no packet yet on the source of their first one."""
@@ -333,17 +386,65 @@ class Intake:
         else:
             counters.overflowed[row] += 1
 
+    def _look_inside(
+        self, row: Int64s, headers: rtp.Headers, kind: npt.NDArray[np.uint8], buffer: npt.NDArray[np.uint8]
+    ) -> None:
+        """A redundant packet with an event in it, or with nothing that can be read, is not kept."""
+        for one in np.flatnonzero(headers.valid & (kind == _REDUNDANT)):
+            blocks = [block[0] for block in digits.redundant(_payload(headers, one, buffer), 0)]
+            is_plain = bool(blocks) and not (self._kinds[row[one], blocks] == _EVENT).any()
+            kind[one] = _KEEP if is_plain else _REDUNDANT
+
+    def _hear_presses(
+        self,
+        row: Int64s,
+        received: Received,
+        arrival_us: Int64s,
+        headers: rtp.Headers,
+        kind: npt.NDArray[np.uint8],
+        inside: npt.NDArray[np.bool_],
+        buffer: npt.NDArray[np.uint8],
+    ) -> None:
+        """Hears the events of streams' own senders, kept or not."""
+        known = (received.source == self._source[row]) | (self._source[row] == 0)
+        events = np.flatnonzero(known & headers.valid & _are_events(headers, kind))
+        if not events.size:
+            return
+        is_new = self.presses.news(row[events], headers.ssrc[events], headers.timestamp[events])
+        for one in events[is_new | (kind[events] == _REDUNDANT)].tolist():
+            payload, timestamp = _payload(headers, one, buffer), int(headers.timestamp[one])
+            blocks = [(timestamp, payload)]
+            if kind[one] == _REDUNDANT:
+                found = digits.redundant(payload, timestamp)
+                blocks = [block[1:] for block in found if self._kinds[row[one], block[0]] == _EVENT]
+            for told in (digits.event(octets, at) for at, octets in blocks):
+                if told is not None:
+                    self.presses.hear(
+                        int(row[one]), int(arrival_us[one]), int(headers.ssrc[one]), told, is_kept=bool(inside[one])
+                    )
+
     def _count_unwanted(
         self, row: Int64s, headers: rtp.Headers, kind: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]
     ) -> None:
         well_formed = headers.valid & inside
-        # A telephone event that was not negotiated still looks like one (RFC 4733 section 2.3: four octets each).
-        event = (kind == _EVENT) | (
-            (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= _EVENT_BYTES)
-        )
+        event = _are_events(headers, kind)
         np.add.at(self.counters.dropped, row[~inside], 1)
         np.add.at(self.counters.events_suppressed, row[well_formed & event], 1)
-        np.add.at(self.counters.malformed, row[inside & ~(well_formed & ((kind == _KEEP) | event))], 1)
+        report = inside & (kind == _RTCP)
+        np.add.at(self.counters.rtcp, row[report], 1)
+        np.add.at(self.counters.malformed, row[inside & ~report & ~(well_formed & ((kind == _KEEP) | event))], 1)
+
+
+def _are_events(headers: rtp.Headers, kind: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which packets hold events: one that was not negotiated still looks like one (RFC 4733 section 2.3: 4 octets)."""
+    events: npt.NDArray[np.bool_] = (kind == _EVENT) | (kind == _REDUNDANT)
+    unknown = (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= _EVENT_BYTES)
+    return events | unknown
+
+
+def _payload(headers: rtp.Headers, one: int, buffer: npt.NDArray[np.uint8]) -> bytes:
+    begin = int(headers.payload[one])
+    return bytes(buffer[begin : begin + int(headers.size[one])])
 
 
 def _zero(buffer: npt.NDArray[np.uint8], offset: Int64s, length: Int64s) -> None:

@@ -550,6 +550,9 @@ class Stats(_Message):
     foreign_source: int
     events_suppressed: int
     malformed: int
+    rtcp: int
+    unauthentic: int
+    replayed: int
     dropped: int
     left_ring: int
     records: int

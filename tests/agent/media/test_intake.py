@@ -201,7 +201,6 @@ def test_other_codecs_and_comfort_noise_are_kept_raw() -> None:
         ("extension beyond the end", packet(3, b"", first=0x90, options=b"\xbe\xde\x00\x10")),
         ("padding beyond the payload", packet(3, b"\xff" * 8, first=0xA0)),
         ("padding of none", packet(3, b"\x00" * 8, first=0xA0)),
-        ("RTCP on the RTP port", b"\x80\xc8\x00\x06" + bytes(24)),
         ("a payload type that nobody explained", packet(3, b"x" * 33, payload_type=98)),
     ],
 )
@@ -211,6 +210,18 @@ def test_what_is_no_audio_is_counted_and_dropped(name: str, data: bytes) -> None
     line.take([Arrival(0, data, 60 * MS)])
     talk(line, range(3, 5), at_us=80 * MS)
     assert line.counted("malformed") == 1, name
+    assert sequences(line) == list(range(5))
+
+
+@pytest.mark.parametrize("kind", range(192, 224))
+def test_rtcp_on_the_rtp_port_is_counted_and_dropped(kind: int) -> None:
+    """RFC 5761 section 4: a second byte of 192 to 223 is RTCP's, never RTP's."""
+    line = Line()
+    talk(line, range(3))
+    for first, size in ((0x80, 4), (0x81, 28), (0x9F, 28)):
+        line.take([Arrival(0, bytes([first, kind, 0, 6]) + bytes(size), 60 * MS)])
+    talk(line, range(3, 5), at_us=80 * MS)
+    assert (line.counted("rtcp"), line.counted("malformed")) == (3, 0)
     assert sequences(line) == list(range(5))
 
 
