@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -119,6 +120,7 @@ class Agent:
         self._status: asyncio.Server | None = None
         self._metrics: MetricsEndpoint | None = None
         self._early: list[Event] = []  # what the media process told before the cloud's side was there
+        self._media_alarms: Counter[str] = Counter()
         self._stop_asked = 0
         self._stopping = asyncio.Event()
 
@@ -327,6 +329,7 @@ class Agent:
         else:
             self._cloud.media_event(event)
         if isinstance(event, Alarm):
+            self._media_alarms[event.kind] += 1
             self._log.error("media_alarm", kind=event.kind, call=event.call)
             if event.kind == "spool_write":
                 self._room.refused()
@@ -350,6 +353,7 @@ class Agent:
             "sip": self._shell.counters.to_json(),
             "calls_adopted": self._shell.recorder.adopted,
             "media": media,
+            "media_alarms": dict(self._media_alarms),
             "spool": {
                 "calls": usage.calls,
                 "bytes": usage.size_bytes,

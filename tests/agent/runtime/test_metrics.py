@@ -16,6 +16,7 @@ import yaml
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
+from sbc_agent.media.messages import Alarm
 from sbc_agent.protocol.counters import WireCounters
 from sbc_agent.runtime import metrics
 from sbc_agent.runtime.config import Endpoint
@@ -47,6 +48,7 @@ def _report() -> dict[str, Any]:
         "desk_watchers": 2,
         "revoked": False,
         "not_recorded": {"private": 4},
+        "media_alarms": {"no_media": 2},
         "uplink": REPORT["uplink"] | {"last_success_s": 1_800_000_000},
         "events": {
             "waiting": 7,
@@ -137,8 +139,9 @@ def test_the_dashboard_and_the_alerts_ask_for_metrics_that_exist() -> None:
     asked = [set(_NAME.findall(expression)) for expression in _expressions()]
     assert set().union(*asked) <= names
     assert len(set().union(*asked)) > 20
-    outcomes = {labels[0][1] for name, labels in _samples(_report()) if name.endswith("agent_packets_total")}
-    assert set(re.findall(r'packets_total\{[^}]*outcome="(\w+)"', "".join(_expressions()))) <= outcomes
+    kinds = set(re.findall(r"``(\w+)`` \(", Alarm.__doc__ or ""))  # the vocabulary is written there
+    (chosen, *_) = re.findall(r'kind=~"([\w|]+)"', "".join(_expressions()))
+    assert set(chosen.split("|")) <= kinds
 
 
 def test_the_dashboards_panels_do_not_overlap() -> None:
