@@ -56,12 +56,7 @@ class CardWatch:
     def choice(
         self, policy: CallPolicy, way: Way, stream: int | None, key: str, at_us: int
     ) -> Literal["accept", "decline"] | None:
-        """What a press says to the recording, once; None if it says nothing.
-
-        A key in the midst of a long number is a digit of it, whatever else it may mean.
-        """
-        if key not in policy.accept_keys + policy.decline_keys or self._is_running(way, stream, at_us):
-            return None
+        """What a press of a consent key says to the recording; None if it was told already."""
         before = self.choices.get(key)
         self.choices[key] = (at_us, way, stream)
         if before is not None and before[1:] != (way, stream) and abs(at_us - before[0]) <= SAME_PRESS_US:
@@ -101,7 +96,8 @@ class CardWatch:
         self.runs.clear()
         self.choices.clear()
 
-    def _is_running(self, way: Way, stream: int | None, at_us: int) -> bool:
+    def is_running(self, way: Way, stream: int | None, at_us: int) -> bool:
+        """Whether a long number is being typed: the next key is a digit of it, whatever else it may mean."""
         run = self.runs.get((stream, way))
         return run is not None and len(run.digits) >= _RUNNING and at_us - run.digits[-1][0] <= _RUNNING_US
 

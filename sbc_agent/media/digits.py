@@ -15,6 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
+from sbc_agent.media.rtp import Unsigned
+
 KEYS: Final = "0123456789*#ABCD"
 """Keys by event code (section 3.2, table 3)."""
 
@@ -22,6 +27,7 @@ _EVENT_BYTES: Final = 4
 _LONGEST: Final = 0xFFFF
 _REMEMBERED: Final = 16  # presses of a stream; what a network reorders or repeats lies within fewer
 _BLOCK_HEAD_BYTES: Final = 4
+_MOST_WAITING: Final = 4_096  # presses of one drain; a flood is no typing
 _FOLLOWS: Final = 0x80
 _TYPE: Final = 0x7F
 
@@ -122,3 +128,41 @@ class EventLine:
         goes_on = (ssrc, told.timestamp - _LONGEST & 0xFFFFFFFF, told.code) in self.recent
         self.recent.append(entry)
         return not goes_on
+
+
+class Presses:
+    """Hears the presses of all streams, each once.
+
+    Attributes:
+        pressed: Those that nobody has taken yet, in the order of their arrival within a stream.
+    """
+
+    def __init__(self, rows: int) -> None:
+        """Takes how many streams there are at once."""
+        self.pressed: list[Press] = []
+        self._lines: dict[int, EventLine] = {}
+        self._last = np.zeros(rows, np.uint64)
+
+    def close_row(self, row: int) -> None:
+        """Forgets a stream."""
+        self._lines.pop(row, None)
+        self._last[row] = 0
+
+    def news(self, row: npt.NDArray[np.int64], ssrc: Unsigned, timestamp: Unsigned) -> npt.NDArray[np.bool_]:
+        """Which packets are not of the press that their stream told last: nearly all of a press's packets are."""
+        told = ssrc.astype(np.uint64) << np.uint64(32) | timestamp.astype(np.uint64)
+        news: npt.NDArray[np.bool_] = told != self._last[row]
+        self._last[row] = told
+        return news
+
+    def hear(self, row: int, at_us: int, ssrc: int, told: TelephoneEvent, *, is_kept: bool) -> None:
+        """Takes an event of a stream's sender."""
+        if told.key is None or not self._lines.setdefault(row, EventLine()).is_new(ssrc, told):
+            return
+        if len(self.pressed) < _MOST_WAITING:
+            self.pressed.append(Press(row, at_us, told.key, is_kept))
+
+    def taken(self) -> list[Press]:
+        """The presses since last asked."""
+        pressed, self.pressed = self.pressed, []
+        return pressed

@@ -27,6 +27,7 @@ from sbc_agent.media.disk import Disk
 from sbc_agent.media.engine_settings import EngineSettings
 from sbc_agent.media.hearing import Hearing
 from sbc_agent.media.intake import Counters
+from sbc_agent.media.keys import Keys
 from sbc_agent.media.late_pauses import LatePauses
 from sbc_agent.media.lines import Lines
 from sbc_agent.media.messages import Adopted, Alarm, Event
@@ -43,6 +44,11 @@ from sbc_agent.media.waiting import Waiting
 NO_MEDIA_US: Final = 10_000_000
 _LATE_TICKS: Final = 3
 _FINISHED_AT_ONCE: Final = 32
+
+CallCommand = (
+    messages.Streams | messages.Signalling | messages.Session | messages.End | messages.Policy | messages.Digit
+)
+"""What concerns a call in the rings."""
 
 
 class Engine:
@@ -90,6 +96,7 @@ class Engine:
         self._events: list[Event] = []
         self._pauses = Pauses(self._lines, self._tell)
         self._late_pauses = LatePauses(recovery, disk)
+        self._keys = Keys(self._lines, self._pauses, settings.agent, randomness, self._tell)
         self._hearing = Hearing(self._lines, self._pauses, self._tell)
         self._waiting = Waiting(self._beginnings, self._pauses, self._tell)
         self._layout = RecordLayout()
@@ -135,6 +142,7 @@ class Engine:
                 self._decide(command, moment)
             case _:
                 self._handle_of_call(command, moment)
+        self._keys.hear(self._recordings, moment)
 
     def tick(self, moment: Moment) -> None:
         """Does a tick's share of the work.
@@ -151,9 +159,10 @@ class Engine:
         self._lines.drain_share(self._tick, moment)
         recordings, turn = self._turns.due(self._tick)
         self._leave(recordings, turn, moment.now_us - self._settings.hold_back_us, moment.now_us)
+        self._keys.hear(self._recordings, moment)
         for recording in recordings:
             self._attend(recording, moment.now_us)
-        self._finish_calls(moment.now_us)
+        self._finish_calls(moment)
         if self._pauses.has_traces():
             self._lines.wipe()
             self._layout.wipe()
@@ -209,6 +218,8 @@ class Engine:
         except (MalformedInput, IntegrityError, OSError):
             self._tell(Alarm(kind="command", call=call))
             return
+        if command.policy is not None:
+            recording.call.profile.change(command.policy, command.at_us)
         self._recordings[call] = recording
         self._events += recording.watch_spool()
         self._turns.add(call, recording)
@@ -235,9 +246,7 @@ class Engine:
         self._events += recording.watch_spool()
         self._leave_if_unwanted(recording)
 
-    def _handle_of_call(
-        self, command: messages.Streams | messages.Signalling | messages.Session | messages.End, moment: Moment
-    ) -> None:
+    def _handle_of_call(self, command: CallCommand, moment: Moment) -> None:
         recording = self._recordings.get(command.call)
         # SIP messages may still be heard while the ring runs empty; all else comes too late then.
         may_be_over = isinstance(command, messages.Signalling | messages.Session)
@@ -246,6 +255,11 @@ class Engine:
         elif isinstance(command, messages.Streams):
             self._hearing.change(recording, command.streams, command.at_us, moment)
             self._streams_changed(recording)
+        elif isinstance(command, messages.Policy):
+            self._keys.change(recording, command.policy, command.at_us)
+            recording.spool.write_state(recording.call.state)
+        elif isinstance(command, messages.Digit):
+            self._keys.signalled(recording, command)
         elif recording.call.is_on_demand and may_be_over:
             return  # nothing of it is gathered
         elif isinstance(command, messages.Signalling):
@@ -283,6 +297,7 @@ class Engine:
         self._leave(recordings, turn_of(recordings), moment.now_us - self._settings.hold_back_us, moment.now_us)
 
     def _leave(self, recordings: list[Recording], turn: Turn, cutoff_us: int, now_us: int) -> None:
+        cutoff_us = self._keys.leave(recordings, turn, cutoff_us, now_us)
         for record in self._layout.leave(self.ring, turn, cutoff_us):
             self._left += record.packets
             self._append(
@@ -331,13 +346,15 @@ class Engine:
             call.flag("no_media")
             self._tell(Alarm(kind="no_media", call=call.call))
 
-    def _finish_calls(self, now_us: int) -> None:
+    def _finish_calls(self, moment: Moment) -> None:
         """Finishes calls that ended a hold-back ago; only so many in a tick, because others must be drained."""
+        now_us = moment.now_us
         cutoff_us = FOREVER if self._flushing else now_us - self._settings.hold_back_us
         ending = (one for one in self._ending.values() if not one.waits)
         due = [one for one in ending if (one.call.ended_at_us or 0) < cutoff_us][:_FINISHED_AT_ONCE]
         if due:
             self._leave(due, turn_of(due), FOREVER, now_us)
+            self._keys.hear(self._recordings, moment)
         for recording in due:
             self._finish(recording, now_us)
 
@@ -391,4 +408,5 @@ class Engine:
             self._lines.release(stream.row)
         call = recording.call.call
         self._turns.remove(call)
+        self._keys.end(call)
         del self._recordings[call], self._ending[call]

@@ -390,7 +390,7 @@ class Intake:
         self, row: Int64s, headers: rtp.Headers, kind: npt.NDArray[np.uint8], buffer: npt.NDArray[np.uint8]
     ) -> None:
         """A redundant packet with an event in it, or with nothing that can be read, is not kept."""
-        for one in np.flatnonzero(headers.valid & (kind == _REDUNDANT)):
+        for one in np.flatnonzero(headers.valid & (kind == _REDUNDANT)).tolist():
             blocks = [block[0] for block in digits.redundant(_payload(headers, one, buffer), 0)]
             is_plain = bool(blocks) and not (self._kinds[row[one], blocks] == _EVENT).any()
             kind[one] = _KEEP if is_plain else _REDUNDANT
@@ -437,9 +437,9 @@ class Intake:
 
 def _are_events(headers: rtp.Headers, kind: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which packets hold events: one that was not negotiated still looks like one (RFC 4733 section 2.3: 4 octets)."""
-    events: npt.NDArray[np.bool_] = (kind == _EVENT) | (kind == _REDUNDANT)
     unknown = (kind == _UNKNOWN) & (headers.size > 0) & (headers.size % 4 == 0) & (headers.size <= _EVENT_BYTES)
-    return events | unknown
+    events: npt.NDArray[np.bool_] = (kind == _EVENT) | (kind == _REDUNDANT) | unknown
+    return events
 
 
 def _payload(headers: rtp.Headers, one: int, buffer: npt.NDArray[np.uint8]) -> bytes:

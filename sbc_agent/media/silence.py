@@ -130,9 +130,13 @@ class Silence:
         moments = [moment for pause in self.open for moment in (pause.until_us, pause.lease_until_us)]
         return min((moment for moment in moments if moment is not None), default=FOREVER)
 
+    def last_number(self, origin: str, cause: str) -> int:
+        """The highest number of an origin's commands of a cause; -1 before the first."""
+        return self.numbers.get(_key(origin, cause), -1)
+
     def takes(self, origin: str, cause: str, number: int) -> bool:
         """Whether a command is newer than all that its origin sent of its cause; from now on it is one of those."""
-        if number <= self.numbers.get(_key(origin, cause), -1):
+        if number <= self.last_number(origin, cause):
             return False
         self.numbers[_key(origin, cause)] = number
         return True
