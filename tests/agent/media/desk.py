@@ -29,6 +29,7 @@ START_US = 1_700_000_000_000_000
 PCMA = FormatSpec(payload_type=8, codec="PCMA", clock_hz=8_000)
 EVENTS = FormatSpec(payload_type=101, codec="telephone-event", clock_hz=8_000)
 TICK_US = 100_000
+PLAIN = messages.CallPolicy()
 
 
 @dataclass
@@ -144,9 +145,19 @@ class Desk:
             for index, one in enumerate(active)
         )
 
-    def begin(self, *active: bool, waits: bool = False, silent: bool = False) -> None:
-        streams = self.streams(*active or (True, True))
-        self.tell(messages.Begin(call=CALL, at_us=self.now_us, streams=streams, waits=waits, silent=silent))
+    def begin(
+        self,
+        *active: bool,
+        waits: bool = False,
+        silent: bool = False,
+        policy: messages.CallPolicy = PLAIN,
+        formats: tuple[FormatSpec, ...] = (PCMA, EVENTS),
+    ) -> None:
+        streams = self.streams(*active or (True, True), formats=formats)
+        begin = messages.Begin(
+            call=CALL, at_us=self.now_us, streams=streams, waits=waits, silent=silent, policy=policy
+        )
+        self.tell(begin)
 
     def decide(self, *, keep: bool) -> None:
         self.tell(messages.Decide(call=CALL, at_us=self.now_us, keep=keep))
