@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from infra.local.agent import Agent, AgentPlan
-from infra.local.environment import CREDENTIALS
+from infra.local.cloud import CREDENTIALS
 from tests.e2e.conftest import Local
 from tests.e2e.talking import Talking, new_ucid
 

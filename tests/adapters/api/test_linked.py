@@ -35,7 +35,8 @@ def dialog(name: str, caller: str, **more: Any) -> CallSession:
         {"participant_id": "p1", "aor": f"sip:{caller}@pbx.invalid"},
         {"participant_id": "p2", "aor": "sip:2001@pbx.invalid"},
     ]
-    return call_session.from_facts(facts() | ids | {"participants": parties, "src": "192.0.2.20"} | more)
+    own = {"sip_call_id": secrets.token_hex(8), "src": "192.0.2.20"}
+    return call_session.from_facts(facts() | ids | own | {"participants": parties} | more)
 
 
 def lost(from_ms: int, to_ms: int) -> tuple[Gap, ...]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 SHARDS: Final = 4
-MOST_NUMBERS: Final = 38
+MOST_NUMBERS: Final = 32
 """Numbers of one recording that are indexed: a transaction has at most 100 writes, and a later generation moves all."""
 
 _FINALISING: Final = "finalising"

@@ -126,7 +126,8 @@ def links(live_key: bytes, session: CallSession) -> tuple[str, ...]:
         session: What the signalling says of a dialog.
 
     Returns:
-        At most 64 tokens, the most telling first: Call-IDs and session ids, UCIDs, groups, vendors' ids of the call.
+        At most 64 tokens, those that most dialogs of a call share first: UCIDs, groups, vendors' ids of the call, then
+        Call-IDs and session ids.
     """
     found = {
         token(live_key, kind, value): None for kind, value in _link_names(session) if _normal(kind, value) is not None
@@ -192,13 +193,14 @@ def _names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
 
 def _link_names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     """What a call is known by, whoever takes part in it."""
-    yield from ((kind, value) for kind, value in _names(session) if kind in {MatchKind.CALL_ID, MatchKind.UCID})
+    yield from ((kind, value) for kind, value in _names(session) if kind is MatchKind.UCID)
     yield from ((MatchKind.EXTERNAL_ID, value) for value in session.groups)
     values = list(vendor_values(session))
     yield from ((MatchKind.EXTERNAL_ID, value) for name, value in values if name in _CALL_NAMES)
     # REQ: RFC 3891 section 3: a dialog that replaces another names it by its Call-ID.
     yield MatchKind.EXTERNAL_ID, session.sip_call_id
     yield from ((MatchKind.EXTERNAL_ID, value.partition(";")[0]) for name, value in values if name == "replaces")
+    yield from ((kind, value) for kind, value in _names(session) if kind is MatchKind.CALL_ID)
 
 
 def vendor_values(session: CallSession) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from dualtone.domain.linked_calls import LinkedRecording
 from dualtone.domain.numbers import normalise
 from dualtone.domain.recording_entry import RecordingEntry
 
-MOST_LINKS: Final = 4
+MOST_LINKS: Final = 8
 """Tokens of one recording that are indexed, the most telling ones."""
 MOST_COPIES: Final = 4
 """Copies of a call that change their place with a commit: more than four recorders of one call are a mistake."""
