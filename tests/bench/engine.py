@@ -104,6 +104,20 @@ def pss_kb(pid: int) -> int | None:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def socket_buffers_bytes() -> int:
+    """What UDP sockets hold at this moment, of the whole machine: `mem` of sockstat counts pages."""
+    line = next(one for one in Path("/proc/net/sockstat").read_text().splitlines() if one.startswith("UDP:"))
+    words = line.split()
+    return int(words[words.index("mem") + 1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def bytes_per_call(pids: list[int], calls: int, empty_buffers: int) -> int | None:
+    """PSS of the agent's processes, and the most that its sockets hold within a tick, by call."""
+    sizes_kb = [pss_kb(pid) for pid in pids]
+    buffers = max((socket_buffers_bytes(), time.sleep(0.005))[0] for _ in range(40))
+    return None if None in sizes_kb else round((1024 * sum(filter(None, sizes_kb)) + buffers - empty_buffers) / calls)
+
+
 def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
     """Runs calls through the agent."""
     with tempfile.TemporaryDirectory(prefix="dualtone-bench-") as directory, program("engine_sink") as sink:
@@ -115,6 +129,7 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
         with program("engine_agent") as agent, program("engine_generator") as generator:
             agent.say({"calls": calls, "spool": str(Path(directory, "spool")), "key": str(key), "sink": url})
             ready = agent.hear()
+            empty_buffers = socket_buffers_bytes()
             steps = [usage(ready["pids"], 0)]
             agent.say("begin")
             steps.append(usage(ready["pids"], agent.hear()["stored"]))
@@ -123,10 +138,11 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
                 time.sleep(pause)
                 agent.say("count")
                 steps.append(usage(ready["pids"], agent.hear()["stored"]))
+            each_bytes = bytes_per_call(ready["pids"], calls, empty_buffers)
+            memory_kb = pss_kb(ready["pids"][1])
             agent.say("pause")
             pauses_ms = agent.hear()
             sent = generator.hear()
-            memory_kb = pss_kb(ready["pids"][1])
             steps.append(usage(ready["pids"], 0))
             agent.say("end")
             ended = agent.hear()
@@ -152,6 +168,7 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
         "packets_per_second": round(packets / (measured.at_s - warm.at_s)),
         "generator_late_ms_max": sent["late_ms_max"],
         "media_tick_ms_max": counters["tick_ms_max"],
+        "bytes_per_call": each_bytes,
         "media_pss_kb_per_call": None if memory_kb is None else round(memory_kb / calls),
         "uploaded_mb": round(ended["bytes_sent"] / 1e6, 1),
         "uploaded_objects": ended["objects"],
