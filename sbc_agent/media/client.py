@@ -90,6 +90,9 @@ class MediaPort(Protocol):
     def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         """The dialog of a call of an earlier run lives: it goes on under a new key."""
 
+    def digit(self, call: str, at_us: int, digit: str, stream: int | None = None) -> None:
+        """Signalling tells that a key was pressed; it is recorded nowhere."""
+
     def recover(self) -> None:
         """All calls that live are adopted: every other leftover of earlier runs is closed."""
 
@@ -254,6 +257,10 @@ class MediaClient:
     def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         """The dialog of a call of an earlier run lives: it goes on under a new key."""
         self.send(messages.Adopt(call=call, at_us=at_us, streams=tuple(streams)))
+
+    def digit(self, call: str, at_us: int, digit: str, stream: int | None = None) -> None:
+        """Signalling tells that a key was pressed; it is recorded nowhere."""
+        self.send(messages.Digit(call=call, at_us=at_us, stream=stream, digit=digit))
 
     def recover(self) -> None:
         """All calls that live are adopted: every other leftover of earlier runs is closed."""

@@ -24,13 +24,13 @@ from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEv
 from dualtone.domain.call_command import Cause, Command
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId, TenantId
-from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume
+from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume, SelfPaused
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.runtime.backoff import Backoff
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command
+from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command, own_pause
 from sbc_agent.runtime.pending_commands import PendingCommands
 
 ANSWER_S: Final = 5.0
@@ -299,6 +299,8 @@ class Control:
         """Takes an event of the media process."""
         if isinstance(event, PauseApplied):
             self._applied(event)
+        elif isinstance(event, SelfPaused):
+            self._self_paused(event.pause)
         elif isinstance(event, CutDone):
             task = asyncio.get_running_loop().create_task(self._cut(event), name="recut")
             self._tasks.add(task)
@@ -310,6 +312,13 @@ class Control:
             if known is not None:
                 ended_us = known.ended_us or self._clock.now_us()
                 self._tell(self._calls.put(replace(known, state="spooled", ended_us=ended_us, sealed=b"", causes=())))
+
+    def _self_paused(self, pause: Pause) -> None:
+        """A call has stopped itself: what comes of that is told as of any pause."""
+        loop, call = asyncio.get_running_loop(), CallId(pause.call)
+        execution = Execution(call, own_pause(pause), loop.create_future(), loop.create_future())
+        self._executions[call, pause.command] = execution
+        self._log.error("payment_without_pause", call=call)
 
     def _applied(self, event: PauseApplied) -> None:
         execution = self._executions.get((event.call, event.command))

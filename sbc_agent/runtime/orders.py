@@ -103,6 +103,25 @@ def inherited_pause(cause: Cause, *, command: str, began_us: int, received_us: i
     )
 
 
+def own_pause(pause: Pause) -> Order:
+    """The pause by which a call has stopped itself, as if somebody had asked for it."""
+    return Order(
+        action="pause",
+        cause=pause.cause,
+        origin=pause.origin,
+        number=pause.number,
+        command=pause.command,
+        by=pause.by,
+        received_us=pause.at_us,
+        effective_us=pause.effective_at_us,
+        from_us=pause.from_us,
+        until_us=pause.until_us,
+        lease_s=pause.lease_us // 1_000_000,
+        on_expiry=pause.on_expiry,
+        dated=True,
+    )
+
+
 def issued_at(command: Command, now_ms: int) -> Command:
     """A command with all of its times moved so that it is issued now: what a clock makes of it that may be wrong."""
     later_ms = now_ms - command.issued_at_ms

@@ -236,6 +236,7 @@ def test_the_api_answers_within_what_api_gateway_waits(translated: Json) -> None
         pytest.param("Dualtone", "AgentEventsFailed", "dualtone", id="reports fail again and again"),
         pytest.param("Dualtone", "AgentEventRefused", "dualtone", id="a report is forged or damaged"),
         pytest.param("Dualtone", "PauseLeaseExpired", "dualtone", id="a pause runs out"),
+        pytest.param("Dualtone", "PaymentWithoutPause", "dualtone", id="a card's number is typed without a pause"),
         pytest.param("AWS/Lambda", "Errors", "FinalizeRecordingFunction", id="finaliser fails"),
         pytest.param("AWS/Lambda", "Errors", "ReconcileRecordingsFunction", id="reconciler fails"),
         pytest.param("AWS/Lambda", "Errors", "CutPausedSpansFunction", id="the cut fails"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dualtone.domain.errors import MalformedInput, Unavailable
-from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.client import PLAIN
+from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import CallPolicy, Event, Pause, PortFree, Resume, StreamSpec
 
 
@@ -41,6 +41,7 @@ class MemoryMedia:
         self.refuses_sessions = False
         self.has_recovered = False
         self.ingest_keys: list[tuple[str, bytes]] = []
+        self.digits: list[tuple[str, int, str, int | None]] = []
         self._listeners: list[Callable[[Event], None]] = []
 
     @property
@@ -87,6 +88,10 @@ class MemoryMedia:
         self._check(call, new=True)
         assert not self.has_recovered, "what is adopted comes before the rest is closed"
         self.calls[call] = RecordedCall(at_us, [(at_us, tuple(streams))], adopted=True)
+
+    def digit(self, call: str, at_us: int, digit: str, stream: int | None = None) -> None:
+        self._check(call)
+        self.digits.append((call, at_us, digit, stream))
 
     def recover(self) -> None:
         self._check_runs()

@@ -93,6 +93,9 @@ class NotingMedia:
     def adopt(self, call: str, at_us: int, streams: Sequence[StreamSpec]) -> None:
         pass
 
+    def digit(self, call: str, at_us: int, digit: str, stream: int | None = None) -> None:
+        pass
+
     def recover(self) -> None:
         pass
 

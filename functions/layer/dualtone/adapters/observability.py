@@ -29,6 +29,7 @@ PAUSED_AUDIO_ARRIVED: Final = "PausedAudioArrived"
 AGENT_EVENTS_FAILED: Final = "AgentEventsFailed"
 AGENT_EVENT_REFUSED: Final = "AgentEventRefused"
 PAUSE_LEASE_EXPIRED: Final = "PauseLeaseExpired"
+PAYMENT_WITHOUT_PAUSE: Final = "PaymentWithoutPause"
 
 _MOST_DAMAGE: Final = 20
 
@@ -98,6 +99,11 @@ class Alarms:
         """Nobody renewed or ended a pause in time: the call is silent still, or recorded again."""
         logger().error(PAUSE_LEASE_EXPIRED, extra={"tenant": tenant, "call": call, "on_expiry": on_expiry})
         count(PAUSE_LEASE_EXPIRED)
+
+    def payment_without_pause(self, tenant: TenantId, call: CallId) -> None:
+        """Somebody typed a card's number, and nobody had paused the call: it has paused itself."""
+        logger().error(PAYMENT_WITHOUT_PAUSE, extra={"tenant": tenant, "call": call})
+        count(PAYMENT_WITHOUT_PAUSE)
 
     def call_lost(self, tenant: TenantId, call: CallId, agent: AgentId) -> None:
         """An agent records a call no more of which it never reported the end; the sweeper sees to what was uploaded."""

@@ -137,6 +137,9 @@ class Alarms(Protocol):
     def lease_expired(self, tenant: TenantId, call: CallId, on_expiry: str) -> None:
         """Nobody renewed or ended a pause in time."""
 
+    def payment_without_pause(self, tenant: TenantId, call: CallId) -> None:
+        """Somebody typed a card's number, and nobody had paused the call."""
+
     def call_lost(self, tenant: TenantId, call: CallId, agent: AgentId) -> None:
         """An agent records a call no more of which it never reported the end."""
 
@@ -241,7 +244,9 @@ class TakeAgentEvents:
             "outcome": event.outcome,
         }
         told = _event(tenant, agent, Work.ANSWER_COMMAND, event.call, request_id, now_ms, details)
-        self.ledgers.answered(tenant, agent, event, clock=clock, event=told)
+        is_news = self.ledgers.answered(tenant, agent, event, clock=clock, event=told)
+        if is_news and event.origin == "agent" and event.action == "pause":
+            self.alarms.payment_without_pause(tenant, CallId(event.call))
         # A cut may be ordered twice, but never not at all: so also when the answer is no news.
         if event.action == "pause" and event.outcome in _LATE:
             self.cuts.order(tenant, CallId(event.call))
