@@ -26,7 +26,7 @@ AUTHENTIC, FORGED, REPLAY, MALFORMED, RTCP = range(5)  # what a packet was found
 OLD_KEYS: Final = 4
 SEARCHES: Final = 4
 SEARCH_EVERY_US: Final = 1_000_000
-RETRIES: Final = 64  # packets of a row looked at singly in one drain
+_LOOKED_AT_SINGLY: Final = (AUTHENTICATION_FAILED, REPLAYED, TOO_OLD)
 _STATUSES: Final = 64  # more than the library has
 _VERDICT: Final = np.full(_STATUSES, MALFORMED, np.uint8)
 _VERDICT[[OK, AUTHENTICATION_FAILED, REPLAYED, TOO_OLD]] = AUTHENTIC, FORGED, REPLAY, REPLAY
@@ -59,22 +59,23 @@ class _Keys:
             one.close()
 
     def open(self, packet: bytes, address: int, now_us: int) -> tuple[int, int]:
-        """Tries a packet under every key; the status of the last one, and the bytes of the opened packet."""
+        """Tries a packet under every key, then at every roll-over count; its status, and its bytes when opened."""
         status = AUTHENTICATION_FAILED
         for context in (*self.current, *self.old):
-            status, size = context.open(packet, address)
-            if status == OK:
-                return status, size
+            one, size = context.open(packet, address)
+            if one == OK:
+                return one, size
+            status = one if status == AUTHENTICATION_FAILED else status
         if now_us - self.searched_us >= SEARCH_EVERY_US:
             self.searched_us, self.searches_left = now_us, SEARCHES
         if not self.searches_left:
             return status, 0
         self.searches_left -= 1
         for context in self.current:
-            found, size = context.open_at_any_roc(packet, address)
-            if found == OK:
+            one, size = context.open_at_any_roc(packet, address)
+            if one == OK:
                 self.searches_left = SEARCHES
-                return found, size
+                return one, size
         return status, 0
 
     def close(self) -> None:
@@ -137,15 +138,12 @@ class Unprotector:
         copies = windows(buffer, max(int(length.max(initial=0)), 1))[offset[media]]
         address = offset + buffer.ctypes.data
         status, left = self._open_all(self._handle[row[media]], address[media], length[media])
-        tried: dict[int, int] = {}
-        for index in np.flatnonzero((status == AUTHENTICATION_FAILED) | (status == REPLAYED) | (status == TOO_OLD)):
-            packet, one = int(media[index]), int(row[media[index]])
-            tried[one] = tried.get(one, 0) + 1
-            if tried[one] <= RETRIES:
-                whole = copies[index].tobytes()[: int(length[packet])]
-                found = self._keys[one].open(whole, int(address[packet]), int(arrival_us[packet]))
-                if found[0] == OK:
-                    status[index], left[index] = found
+        for index in np.flatnonzero(np.isin(status, _LOOKED_AT_SINGLY)).tolist():
+            packet = media[index]
+            whole = copies[index].tobytes()[: length[packet]]
+            status[index], left[index] = self._keys[int(row[packet])].open(
+                whole, int(address[packet]), int(arrival_us[packet])
+            )
         verdict[media] = _VERDICT[status]
         length = length.copy()
         length[media] = left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from functools import cache
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +23,7 @@ def counter_mode(key: bytes, initial: int, count: int) -> bytes:
     return cipher.update(bytes(count))
 
 
+@cache
 def derive(key: bytes, salt: bytes, label: int, count: int) -> bytes:
     """RFC 3711 section 4.3.1 with a key derivation rate of zero; a salt of 96 bits is padded (RFC 7714 section 11)."""
     padded = int.from_bytes(salt.ljust(14, b"\0"), "big")
@@ -34,7 +36,8 @@ def seal_counter(packet: bytes, key: bytes, authentication_key: bytes, salt: byt
     index = roc << 16 | int.from_bytes(head[2:4], "big")
     initial = int.from_bytes(salt, "big") << 16 ^ int.from_bytes(head[8:12], "big") << 64 ^ index << 16
     stream = counter_mode(key, initial, len(payload))
-    sealed = head + bytes(a ^ b for a, b in zip(payload, stream, strict=True))
+    coded = int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")
+    sealed = head + coded.to_bytes(len(payload), "big")
     return sealed + hmac.digest(authentication_key, sealed + roc.to_bytes(4, "big"), "sha1")[:tag_bytes]
 
 
