@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from dualtone.adapters import clock, wiring
-from dualtone.domain import call_command, call_match
+from dualtone.domain import call_command, call_decision, call_match
 from dualtone.domain.agent_events import (
     AckEvent,
     CallEvent,
     ClockOffset,
     CutEvent,
+    DecisionEvent,
     Event,
     HealthEvent,
     Report,
@@ -26,10 +27,11 @@ from dualtone.domain.agent_events import (
     SpoolState,
 )
 from dualtone.domain.call_command import Command, Outcome
+from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.ids import CallId, TenantId, ulid
 from dualtone.domain.signing import Envelope
 from infra.local.cloud import LocalCloud
-from tests.adapters.api.agents import enrol, invite, new_key
+from tests.adapters.api.agents import assertion, enrol, invite, new_key
 from tests.call_samples import session
 
 SECOND: Final = 1_000_000
@@ -44,6 +46,8 @@ class LiveAgent:
         agent_id: Its id.
         identity: What it was told when it enrolled.
         received: Every command that it has read.
+        decided: Every decision.
+        refreshed: Every word that there is a newer policy.
     """
 
     def __init__(self, cloud: LocalCloud, tenant: str, name: str = "SBC") -> None:
@@ -57,10 +61,16 @@ class LiveAgent:
         self.live_key = base64.b64decode(self.identity["live_key"])
         self.sequence = clock.now_ms()
         self.received: list[Command] = []
+        self.decided: list[Decision] = []
+        self.refreshed: list[Refresh] = []
 
     def sign(self, message: bytes) -> bytes:
         """DER-coded ECDSA with SHA-256."""
         return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def assertion(self) -> str:
+        """What it shows for new credentials."""
+        return assertion(self._key, self.agent_id, self.identity["token_url"])
 
     def call(self, number: int, **changes: Any) -> CallEvent:
         """What it reports of a call that began ten seconds ago."""
@@ -101,22 +111,35 @@ class LiveAgent:
         pump(self._cloud, "AgentEventsQueue")
 
     def commands(self) -> list[Command]:
-        """Reads its command queue to the end; every command must be signed by the pinned key and be meant for it."""
+        """Reads its command queue to the end; every message must be signed by the pinned key and be meant for it."""
         pinned = load_pem_public_key(self.identity["signing_public_key"].encode())
         key = pinned.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        queue, found = self.identity["command_queue_url"], []
+        queue, before = self.identity["command_queue_url"], len(self.received)
         while (
             messages := wiring.sqs()
             .receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=0)
             .get("Messages")
         ):
             for message in messages:
-                command = call_command.verified(Envelope.from_json(json.loads(message["Body"])), key)
-                assert (command.tenant, command.agent) == (self.tenant, self.agent_id)
-                found.append(command)
+                told = self._told(Envelope.from_json(json.loads(message["Body"])), key)
+                assert (told.tenant, told.agent) == (self.tenant, self.agent_id)
                 wiring.sqs().delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        self.received += found
-        return found
+        return self.received[before:]
+
+    def _told(self, envelope: Envelope, key: bytes) -> Command | Decision | Refresh:
+        if envelope.kind == call_decision.KIND:
+            self.decided.append(call_decision.verified(envelope, key))
+            return self.decided[-1]
+        if envelope.kind == call_decision.REFRESH_KIND:
+            self.refreshed.append(call_decision.verified_refresh(envelope, key))
+            return self.refreshed[-1]
+        self.received.append(call_command.verified(envelope, key))
+        return self.received[-1]
+
+    def chose(self, call: str, decision: Decision, outcome: Any = "kept") -> DecisionEvent:
+        """What it tells of a decision for a call that it keeps."""
+        chosen = decision.choice(self.now_us()).chosen
+        return DecisionEvent(call, decision.id, chosen.choice, chosen.how, chosen.at_us, chosen.by, outcome)
 
     def ack(self, command: Command, outcome: Outcome = "acknowledged", **changes: Any) -> AckEvent:
         """What it answers to a command to one of its calls."""

@@ -30,7 +30,7 @@ def test_every_route_that_tells_of_someone_leaves_one_event(
         send(route, tokens["administrator" if administrator else "officer"], recording)
         seen[route], *more = sorted(trail.new(), key=lambda event: "command" in event["details"])
         # What is given to an agent is on record before it leaves, and once more when its outcome is known.
-        assert len(more) == (route[1].endswith(("pause", "resume", "pauses", "resumes")))
+        assert len(more) == (route[1].endswith(("pause", "resume", "pauses", "resumes", "decision", "decisions")))
         assert before <= seen[route]["when"] <= clock.now_ms()
     key, invitation = new_key(), invite(tokens["administrator"])
     trail.new()

@@ -289,11 +289,11 @@ def test_too_late_tells_how_long_the_last_copy_lived(
         for message in waiting(cloud, "CutQueue"):
             assert message == {"tenant": "acme", "call": live.call}
             tenant, late, gone_at_ms = agent.tenant, CallId(live.call), received_ms + 2_250
-            command = wiring.call_ledger().read(tenant, late).commands[-1]
+            entry = wiring.call_ledger().read(tenant, late).commands[-1]
             event = AuditEvent(
                 tenant, "function:cut", Work.CUT_PAUSED_SPAN, gone_at_ms, Outcome.GRANTED, "cloud", late, ""
             )
-            assert wiring.call_ledger().gone(tenant, late, command, gone_at_ms, event)
+            assert wiring.call_ledger().gone(tenant, late, entry, gone_at_ms, event)
 
     turns.actors.append(late_then_gone)
     answer = post_json(

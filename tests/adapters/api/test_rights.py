@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 import app as frontend
 from chalicelib.operation import Access
+from dualtone.adapters import api_wiring
+from dualtone.domain.ids import TenantId
 from infra.local.cloud import LocalCloud
 from tests.adapters.api.conftest import AuditTrail
 from tests.adapters.api.gateway import Answer, call, post_form, post_json
@@ -27,6 +30,11 @@ RIGHTS: dict[tuple[str, str], tuple[bool, bool]] = {
     ("POST", "/v1/calls/{call_id}/resume"): (False, True),
     ("POST", "/v1/pauses"): (False, True),
     ("POST", "/v1/resumes"): (False, True),
+    ("POST", "/v1/calls/{call_id}/decision"): (False, True),
+    ("POST", "/v1/decisions"): (False, True),
+    ("GET", "/v1/recording-policy"): (True, True),
+    ("PUT", "/v1/recording-policy"): (True, False),
+    ("POST", "/v1/recording-policy/preview"): (True, True),
     ("GET", "/v1/agents"): (True, False),
     ("POST", "/v1/agents"): (True, False),
     ("POST", "/v1/payment-endpoints"): (True, False),
@@ -56,9 +64,18 @@ def send(route: tuple[str, str], token: str | None, recording: Made) -> Answer:
         parts["path"] = {"endpoint_id": "pay_01JD0000000000000000000000"}
     if resource == "/v1/token":
         return post_form(resource, {"grant_type": "x", "assertion": "y"}, **parts)
+    if method == "PUT":
+        parts["headers"] = {"If-Match": f'"{version_in_force()}"', "Content-Type": "application/json"}
+        return call(method, resource, body=json.dumps({"rules": []}).encode(), **parts)
     if method == "POST":
         return post_json(resource, BODIES.get(resource, {"name": "x"}), **parts)
     return call(method, resource, **parts)
+
+
+def version_in_force() -> int:
+    """Of Acme's recording policy."""
+    stored = api_wiring.recording_policies().current(TenantId("acme"))
+    return 0 if stored is None else stored.policy.version
 
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -67,6 +84,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/calls/{call_id}/resume": {},
     "/v1/pauses": {"call": {"external_id": "nobody's"}},
     "/v1/resumes": {"call": {"external_id": "nobody's"}},
+    "/v1/calls/{call_id}/decision": {"decision": "keep", "cause": "on_demand"},
+    "/v1/decisions": {"call": {"external_id": "nobody's"}, "decision": "discard", "cause": "consent"},
+    "/v1/recording-policy/preview": {"call": {}},
 }
 
 
