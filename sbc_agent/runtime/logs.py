@@ -5,6 +5,9 @@ value of another form is written as ``withheld``, and a field of another name is
 text and no exception text, because either could carry a phone number, a name or a key: an error appears as its class
 and the places in our code where it passed. A SIP Call-ID is personal data (many SBCs build it from numbers and hosts)
 and appears only as a salted hash, the same over restarts of one agent and different on every other.
+
+Warnings and errors of one event are written a hundred at once and ten a second from then on: what a stranger can cause
+as often as he likes must not fill the disk nor hold up calls. What was left out is counted in the next such line.
 """
 
 from __future__ import annotations
@@ -27,11 +30,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from sbc_agent.protocol.limits import Bucket, Rate
 from sbc_agent.runtime.durable import write_private
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+_BOUNDED: Final = frozenset({"warning", "error"})
 WITHHELD: Final = "withheld"
 _SALT_BYTES: Final = 32
+_ALIKE: Final = Rate(per_s=10, burst=100)
 
 
 class OwnWords(str):
@@ -90,7 +96,9 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "version": _pattern(r"\d{1,2}\.\d{1,3}\.\d{1,3}(?:[.a-z][0-9a-z]{0,6})?"),
     "where": _each(_pattern(r"(?!.*\d{6})[A-Za-z0-9_]{1,40}\.py:\d{1,5} [\w<>]{1,60}")),
     # figures with their units
-    **dict.fromkeys(("calls", "streams", "parts", "objects", "packets", "lost", "attempts", "stream"), _COUNT),
+    **dict.fromkeys(
+        ("calls", "streams", "parts", "objects", "packets", "lost", "attempts", "stream", "left_out"), _COUNT
+    ),
     **dict.fromkeys(("ms", "us", "ms_left"), _COUNT),
     "bytes": _number(2**40 - 1),
     "retry_s": _number(86_400),
@@ -127,6 +135,8 @@ class Log:
         self._clock = clock
         self._lock = threading.Lock()
         self._alarms: Counter[str] = Counter()
+        self._alike: dict[str, Bucket] = {}
+        self._left_out: Counter[str] = Counter()
 
     @property
     def alarms(self) -> dict[str, int]:
@@ -167,12 +177,17 @@ class Log:
                 self._alarms[event if _WORD(event) else WITHHELD] += 1
         if LEVELS.index(level) < self._lowest:
             return
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now_s = self._clock()
+        if level in _BOUNDED and not self._may_write(event, now_s):
+            return
+        now = datetime.fromtimestamp(now_s, UTC)
         line: dict[str, Any] = {
             "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": level,
             "event": event if _WORD(event) else WITHHELD,
         }
+        if left_out := self._left_out.pop(event, 0):
+            fields = {**fields, "left_out": left_out}
         for name, value in fields.items():
             form = FIELDS.get(name)
             if form is not None and value is not None:
@@ -181,6 +196,16 @@ class Log:
         with self._lock:
             self._stream.write(text)
             self._stream.flush()
+
+    def _may_write(self, event: str, now_s: float) -> bool:
+        """Whether one more line of this event is written; else it is counted."""
+        with self._lock:
+            bucket = self._alike.setdefault(event, Bucket(_ALIKE))
+            if bucket.wait(now_s):
+                self._left_out[event] += 1
+                return False
+            bucket.take(1)
+            return True
 
 
 class LibraryLines(logging.Handler):

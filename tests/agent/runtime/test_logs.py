@@ -160,3 +160,18 @@ def test_the_salt_is_drawn_once_and_private(tmp_path: Path) -> None:
     assert len(salt) == 32
     assert logs.salt(tmp_path) == salt
     assert (tmp_path / "log.salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_stranger_can_cause_at_will_does_not_fill_the_disk() -> None:
+    """Warnings and errors of one event are bounded; alarms count them all, and the next line those left out."""
+    lines, now = io.StringIO(), 1_000.0
+    log = Log(stream=lines, clock=lambda: now)
+    for _ in range(1_000):
+        log.error("ports_exhausted")
+        log.info("call_began")
+    events = [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
+    assert (events.count("ports_exhausted"), events.count("call_began")) == (100, 1_000)
+    assert log.alarms == {"ports_exhausted": 1_000}
+    now += 1
+    log.error("ports_exhausted")
+    assert json.loads(lines.getvalue().splitlines()[-1])["left_out"] == 900

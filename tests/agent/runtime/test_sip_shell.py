@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,13 @@ async def running(
         yield shell, await shell.start(), media
     finally:
         await shell.close()
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Lets the loop turn until something is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not reached():  # noqa: ASYNC110 - a counter wakes nobody
+            await asyncio.sleep(0)
 
 
 def udp_socket() -> socket.socket:
