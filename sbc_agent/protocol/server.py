@@ -126,11 +126,19 @@ class SipServer:
             session.accept(ports, now)
             self._settle(session, now)
 
-    def refuse(self, session_id: SessionId, status: int, now: float) -> None:
+    def refuse(self, session_id: SessionId, status: int, now: float, reason: str = "") -> None:
         """Refuse the offer that waits in a session; a session that was never answered is forgotten.
 
         REQ: RFC 3261 section 21.5.4: 503 goes without Retry-After, which would take the whole recorder out of service.
+
+        Args:
+            session_id: as in `SessionOffered`.
+            status: the status code.
+            now: the time, in seconds.
+            reason: by which word it is counted.
         """
+        if reason:
+            self.counters.refuse(reason)
         if (session := self._sessions.get(session_id)) is not None:
             session.refuse(status, now)
             self._settle(session, now)
