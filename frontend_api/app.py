@@ -19,7 +19,7 @@ from dualtone.adapters import api_wiring, clock, observability, wiring
 from dualtone.domain import standard_webhooks
 from dualtone.domain.audit_event import Outcome
 from dualtone.domain.errors import MalformedInput, NotFound
-from dualtone.domain.ids import RecordingId, TenantId, parse_recording_id
+from dualtone.domain.ids import RecordingId, TenantId, parse_agent_id, parse_recording_id
 from dualtone.domain.problem import ProblemType
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases.play_recording import Release
@@ -276,6 +276,28 @@ def invite_agent(call: Call) -> Answer:
 @app.operation(
     Operation(
         method="POST",
+        path="/v1/agents/{agent_id}/revoke",
+        name="revoke_agent",
+        summary="Revoke an agent for good: within a minute it records nothing new and nothing of it is taken",
+        verb=Verb.REVOKE_AGENT,
+        answer=call_answers.RevokedAgent,
+        problems=(ProblemType.NOT_FOUND,),
+        records_itself=True,
+    )
+)
+def revoke_agent(call: Call) -> Answer:
+    """What it had uploaded and was not finalised stays where it is, and its spool stays on its disk."""
+    try:
+        agent_id = parse_agent_id(call.request.path.get("agent_id", ""))
+    except MalformedInput as error:
+        raise NotFound("no such agent") from error
+    agent = api_wiring.revoke_agent().revoke(call.principal, agent_id, call.facts)
+    return Answer(call_answers.RevokedAgent(agent_id=agent.agent_id, name=agent.name, state=agent.state.value))
+
+
+@app.operation(
+    Operation(
+        method="POST",
         path="/v1/agents/enrol",
         name="enrol_agent",
         summary="Enrol an agent: exchange a one-time code and a public key for an identity",
@@ -323,7 +345,7 @@ def enrol_agent(call: Call) -> Answer:
         source=Source.FORM,
         answer=answers.Credentials,
         records_itself=True,
-        problems=(ProblemType.GRANT_REFUSED,),
+        problems=(ProblemType.GRANT_REFUSED, ProblemType.AGENT_REVOKED),
     )
 )
 def issue_agent_credentials(call: Call) -> Answer:

@@ -222,6 +222,14 @@ class Agent(Shape):
         )
 
 
+class RevokedAgent(Shape):
+    """An agent that was revoked."""
+
+    agent_id: str
+    name: str
+    state: Literal["pending", "active", "revoked"]
+
+
 class Agents(Shape):
     """A tenant's agents."""
 

@@ -29,6 +29,12 @@ _PATH_PARAMETERS: Final[dict[str, Json]] = {
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"},
     },
+    "agent_id": {
+        "name": "agent_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^agt_[0-7][0-9A-HJKMNP-TV-Z]{25}$"},
+    },
     "endpoint_id": {
         "name": "endpoint_id",
         "in": "path",

@@ -19,6 +19,7 @@ from dualtone.domain.errors import (
 )
 from dualtone.domain.problem import Problem, ProblemType
 from dualtone.domain.tenancy import Unauthenticated, Verb
+from dualtone.usecases.issue_agent_credentials import AgentRevoked
 from dualtone.usecases.take_payment_report import MessageRefused
 
 _RETRY_AFTER_S: Final = "2"
@@ -91,6 +92,8 @@ def _refusal(error: Refusal, verb: Verb, where: str) -> Problem:
         if error.problem.status is HTTPStatus.UNAUTHORIZED:
             headers = {"WWW-Authenticate": 'StandardWebhooks realm="dualtone"'}  # REQ: RFC 9110 section 15.5.2
         return Problem(error.problem, str(error), where, headers=headers)
+    if isinstance(error, AgentRevoked):
+        return Problem(ProblemType.AGENT_REVOKED, str(error), where, {"error": "invalid_grant"})
     if verb is Verb.ISSUE_CREDENTIALS:
         # REQ: RFC 7523 section 3.1: an assertion that is not valid is `invalid_grant` (RFC 6749 section 5.2).
         return Problem(ProblemType.GRANT_REFUSED, str(error), where, {"error": "invalid_grant"})

@@ -12,7 +12,16 @@ _MANAGED_POLICIES = "moto knows only some of AWS's managed policies, and enforce
 def role(account: Account, resource: Resource) -> Created:
     """Make an IAM role with its trust policy and inline policies; moto enforces none of them."""
     resource.account_for(
-        ("AssumeRolePolicyDocument", "Description", "MaxSessionDuration", "Path", "Policies", "RoleName", "Tags"),
+        (
+            "AssumeRolePolicyDocument",
+            "Description",
+            "MaxSessionDuration",
+            "Path",
+            "PermissionsBoundary",
+            "Policies",
+            "RoleName",
+            "Tags",
+        ),
         {"ManagedPolicyArns": _MANAGED_POLICIES},
     )
     iam = account.client("iam")
@@ -25,11 +34,35 @@ def role(account: Account, resource: Resource) -> Created:
         MaxSessionDuration=int(wanted.get("MaxSessionDuration", 3600)),
         AssumeRolePolicyDocument=json.dumps(wanted["AssumeRolePolicyDocument"]),
         Tags=[{"Key": key, "Value": value} for key, value in resource.tags().items()],
+        **({"PermissionsBoundary": wanted["PermissionsBoundary"]} if "PermissionsBoundary" in wanted else {}),
     )["Role"]
     for policy in wanted.get("Policies", []):
         document = json.dumps(policy["PolicyDocument"])
         iam.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=document)
     return Created(name, {"Arn": created["Arn"], "RoleId": created["RoleId"]})
+
+
+def managed_policy(account: Account, resource: Resource) -> Created:
+    """Make a customer-managed policy; its reference is its ARN."""
+    resource.account_for(("Description", "ManagedPolicyName", "PolicyDocument"))
+    wanted = resource.properties
+    created = account.client("iam").create_policy(
+        PolicyName=wanted.get("ManagedPolicyName") or account.name(resource.logical_id),
+        Description=wanted.get("Description", ""),
+        PolicyDocument=json.dumps(wanted["PolicyDocument"]),
+    )["Policy"]
+    return Created(created["Arn"], {"PolicyArn": created["Arn"], "PolicyId": created["PolicyId"]})
+
+
+def policy(account: Account, resource: Resource) -> Created:
+    """Add an inline policy to roles that are made elsewhere in the template."""
+    resource.account_for(("PolicyDocument", "PolicyName", "Roles"))
+    wanted = resource.properties
+    for name in wanted["Roles"]:
+        account.client("iam").put_role_policy(
+            RoleName=name, PolicyName=wanted["PolicyName"], PolicyDocument=json.dumps(wanted["PolicyDocument"])
+        )
+    return Created(wanted["PolicyName"], {})
 
 
 def user_pool(account: Account, resource: Resource) -> Created:
@@ -100,6 +133,8 @@ def user_pool_group(account: Account, resource: Resource) -> Created:
 
 
 MAKERS: dict[str, Maker] = {
+    "AWS::IAM::ManagedPolicy": managed_policy,
+    "AWS::IAM::Policy": policy,
     "AWS::IAM::Role": role,
     "AWS::Cognito::UserPool": user_pool,
     "AWS::Cognito::UserPoolClient": user_pool_client,

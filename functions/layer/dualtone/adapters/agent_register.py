@@ -91,6 +91,23 @@ class AgentRegister:
         except ConditionFailed as error:
             raise NotFound("no such enrolment code") from error
 
+    def revoke(self, tenant: TenantId, agent: AgentId, *, now_ms: int, event: AuditEvent) -> None:
+        """Revokes an agent for good, invited or active, and writes the event, both or none.
+
+        One that is revoked already stays as it is; the event is written all the same.
+        """
+        revoke = self._table.transact_update(
+            f"tenant#{tenant}",
+            f"agent#{agent}",
+            set_to={"state": AgentState.REVOKED, "revoked_at_ms": now_ms},
+            only_if="#state IN (:pending, :active)",
+            values={":pending": AgentState.PENDING, ":active": AgentState.ACTIVE},
+        )
+        try:
+            self._table.transact(revoke, self._outbox.transact_put(event))
+        except ConditionFailed:
+            self._outbox.write(event)
+
     def spend_assertion(self, agent: AgentId, jti: str, expires_at_s: int, *, event: AuditEvent) -> None:
         """Remembers that an assertion was used until it could not be used anyway, and writes the event, both or none.
 

@@ -15,6 +15,7 @@ from dualtone.adapters.agent_provisioning import AgentSessions, CommandQueues
 from dualtone.adapters.agent_register import AgentRegister
 from dualtone.adapters.command_queue import CommandQueue
 from dualtone.adapters.cursors import Cursors
+from dualtone.adapters.denied_sessions import DeniedSessions
 from dualtone.adapters.jwks import CognitoAccessTokens, UserPool
 from dualtone.adapters.kms import TrustedSigningKeys
 from dualtone.adapters.observability import Alarms
@@ -41,6 +42,7 @@ from dualtone.usecases.pause_calls import PauseCalls
 from dualtone.usecases.play_recording import PlayRecording
 from dualtone.usecases.read_evidence import ReadEvidence
 from dualtone.usecases.read_recording_policy import ReadRecordingPolicy
+from dualtone.usecases.revoke_agent import RevokeAgent
 from dualtone.usecases.search_recordings import SearchRecordings
 from dualtone.usecases.take_payment_report import TakePaymentReport
 
@@ -189,6 +191,19 @@ def enrol_agent() -> EnrolAgent:
     """Agents from codes."""
     return EnrolAgent(
         _register(), CommandQueues(wiring.sqs(), wiring.settings().agent_role_arn, region()), _ingest_keys()
+    )
+
+
+@cache
+def revoke_agent() -> RevokeAgent:
+    """The end of an agent."""
+    return RevokeAgent(
+        agents=wiring.directory(),
+        register=_register(),
+        sessions=DeniedSessions(wiring.iam(), wiring.settings().agent_role_arn),
+        queues=CommandQueue(wiring.sqs()),
+        signer=wiring.signer(),
+        random_bytes=clock.random_bytes,
     )
 
 

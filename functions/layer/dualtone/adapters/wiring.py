@@ -19,6 +19,7 @@ from dualtone.adapters.call_ledger import CallLedger
 from dualtone.adapters.call_watches import CallWatches
 from dualtone.adapters.command_queue import CommandQueue
 from dualtone.adapters.cut_queue import CutQueue
+from dualtone.adapters.denied_sessions import IamClient
 from dualtone.adapters.directory import Directory
 from dualtone.adapters.finalize_queue import FinalizeQueue
 from dualtone.adapters.ingest_store import IngestStore
@@ -82,6 +83,13 @@ def sqs() -> SQSClient:
 def sts() -> STSClient:
     """STS."""
     return boto3.client("sts", config=_PATIENCE)
+
+
+@cache
+def iam() -> IamClient:
+    """IAM."""
+    client: IamClient = boto3.client("iam", config=_PATIENCE)
+    return client
 
 
 @cache

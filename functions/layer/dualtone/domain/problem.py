@@ -19,6 +19,7 @@ class ProblemType(Enum):
     UNAUTHENTICATED = ("unauthenticated", HTTPStatus.UNAUTHORIZED, "An access token is required")
     SIGNATURE_REFUSED = ("signature-refused", HTTPStatus.UNAUTHORIZED, "The message's signature is not right")
     FORBIDDEN = ("forbidden", HTTPStatus.FORBIDDEN, "You may not do this")
+    AGENT_REVOKED = ("agent-revoked", HTTPStatus.FORBIDDEN, "This agent was revoked")
     CODE_REFUSED = ("enrolment-refused", HTTPStatus.FORBIDDEN, "The enrolment code was not accepted")
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND, "There is no such resource")
     METHOD_NOT_ALLOWED = ("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "The resource has no such method")

@@ -53,6 +53,7 @@ class Verb(StrEnum):
     LIST_AGENTS = "agents:list"
     INVITE_AGENT = "agents:invite"
     ENROL_AGENT = "agents:enrol"
+    REVOKE_AGENT = "agents:revoke"
     ISSUE_CREDENTIALS = "agents:credentials"
     READ_PUBLIC = "public:read"
 
@@ -69,6 +70,7 @@ RIGHTS: Final[Mapping[Role, frozenset[Verb]]] = {
             Verb.CHANGE_POLICY,
             Verb.LIST_AGENTS,
             Verb.INVITE_AGENT,
+            Verb.REVOKE_AGENT,
         }
     ),
     Role.OFFICER: frozenset(
@@ -149,6 +151,12 @@ class Agent:
     state: AgentState
     public_key_pem: str | None
     command_queue_url: str | None
+
+    def last_key(self) -> str:
+        """The key that it enrolled, whatever became of it; raises PolicyViolation if it never enrolled."""
+        if self.public_key_pem is None:
+            raise PolicyViolation(f"the agent is {self.state}")
+        return self.public_key_pem
 
     def active_key(self) -> str:
         """The key with which it signs; raises PolicyViolation unless the agent is active."""

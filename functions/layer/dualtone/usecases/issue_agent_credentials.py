@@ -10,10 +10,15 @@ from dualtone.domain.audit_event import NO_TENANT, NOBODY, AuditEvent, Outcome, 
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound, PolicyViolation
 from dualtone.domain.ids import AgentId, TenantId
 from dualtone.domain.signing import Envelope
-from dualtone.domain.tenancy import Agent, Verb
+from dualtone.domain.tenancy import Agent, AgentState, Verb
 from dualtone.usecases.ingest_key import IngestKeys
 
 _REFUSAL: Final = "the assertion was not accepted"
+_REVOKED: Final = "this agent was revoked: enrol the machine anew if it is to record"
+
+
+class AgentRevoked(Refusal):
+    """The agent has proved who it is, and is revoked: the one refusal that says so, to nobody else."""
 
 
 class Agents(Protocol):
@@ -81,20 +86,27 @@ class IssueAgentCredentials:
             facts: The request.
 
         Raises:
-            Refusal: If anything about the assertion or the agent is not right; the message never says what.
+            AgentRevoked: If a revoked agent signed it.
+            Refusal: If anything else about the assertion or the agent is not right; the message never says what.
         """
-        tenant, who = NO_TENANT, NOBODY
+        tenant = NO_TENANT
         try:
             agent_id = agent_assertion.claimed_agent(assertion)
             tenant = self._agents.tenant_of_agent(agent_id)
-            key = self._agents.agent(tenant, agent_id).active_key()
+            agent = self._agents.agent(tenant, agent_id)
+            key = agent.last_key() if agent.state is AgentState.REVOKED else agent.active_key()
             verified = agent_assertion.verify(
                 assertion, key, agent=agent_id, audience=audience, now_s=facts.now_ms // 1000
             )
-            # From here on the signer is known; before, it was only claimed.
-            who = f"agent:{agent_id}"
-            event = facts.event(Verb.ISSUE_CREDENTIALS, Outcome.GRANTED, tenant=tenant, who=who, which=agent_id)
-            self._assertions.spend_assertion(agent_id, verified.jti, verified.expires_at_s, event=event)
         except (MalformedInput, NotFound, PolicyViolation, IntegrityError) as error:
+            raise Refusal(_REFUSAL, reason=str(error), tenant=tenant, who=NOBODY) from error
+        # From here on the signer is known; before, it was only claimed.
+        who = f"agent:{agent_id}"
+        if agent.state is AgentState.REVOKED:
+            raise AgentRevoked(_REVOKED, reason="the agent is revoked", tenant=tenant, who=who)
+        event = facts.event(Verb.ISSUE_CREDENTIALS, Outcome.GRANTED, tenant=tenant, who=who, which=agent_id)
+        try:
+            self._assertions.spend_assertion(agent_id, verified.jti, verified.expires_at_s, event=event)
+        except PolicyViolation as error:
             raise Refusal(_REFUSAL, reason=str(error), tenant=tenant, who=who) from error
         return Issued(tenant, agent_id, self._sessions.open(tenant, agent_id), self._ingest_keys.envelope(tenant))
