@@ -345,6 +345,9 @@ class Engine:
         if not counters.stored[rows].any() and not counters.dropped[rows].any():
             call.flag("no_media")
             self._tell(Alarm(kind="no_media", call=call.call))
+        if ((counters.unauthentic[rows] > 0) & (counters.stored[rows] == 0)).any():
+            call.flag("srtp_unopened")
+            self._tell(Alarm(kind="srtp_unopened", call=call.call))
 
     def _finish_calls(self, moment: Moment) -> None:
         """Finishes calls that ended a hold-back ago; only so many in a tick, because others must be drained."""

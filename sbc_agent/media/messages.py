@@ -519,8 +519,9 @@ class SpoolRecovered(_Message):
 class Alarm(_Message):
     """Something needs a person.
 
-    ``kind`` is ``no_media`` (no RTP came), ``spool_write`` (records wait in memory, sealed), ``records_lost`` (more of
-    them waited than memory has room for), ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
+    ``kind`` is ``no_media`` (no RTP came), ``srtp_unopened`` (of a stream came only SRTP that its keys do not open),
+    ``spool_write`` (records wait in memory, sealed), ``records_lost`` (more of them waited than memory has room for),
+    ``ring_overflow`` (packets lost), ``command`` (a command that does not fit
     the call's state), ``memory_unlocked`` (rings may be swapped out), ``core_dumps`` (the system does not forbid them),
     ``lease_expired`` (a call stays silent), ``payment_without_pause`` (somebody typed a card's
     number, and the call has paused itself), ``recovered`` (a call of an earlier run was closed), ``unrecoverable`` (a
