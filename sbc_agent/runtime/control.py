@@ -30,7 +30,7 @@ from sbc_agent.runtime.backoff import Backoff
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command, own_pause
+from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command, own_pause, own_resume
 from sbc_agent.runtime.pending_commands import PendingCommands
 
 ANSWER_S: Final = 5.0
@@ -291,7 +291,16 @@ class Control:
         except Unavailable:
             del self._executions[call, order.command]
             raise
+        self._end_own_pause(call, order)
         return execution
+
+    def _end_own_pause(self, call: CallId, order: Order) -> None:
+        """A payment that is over ends the pause by which its card's digits had stopped the call, too."""
+        known = self._calls.get(call)
+        if (order.action, order.cause) == ("resume", "payment") and known is not None and "dtmf" in known.causes:
+            now_us = self._clock.now_us()
+            command = ids.ulid(now_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES))
+            self._execute(call, own_resume(order, command=command, received_us=now_us))
 
     # -- what the media process tells -------------------------------------------------------------------------------
 

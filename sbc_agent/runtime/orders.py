@@ -122,6 +122,23 @@ def own_pause(pause: Pause) -> Order:
     )
 
 
+def own_resume(payment: Order, *, command: str, received_us: int) -> Order:
+    """The end of the pause by which a call has stopped itself: the payment system says that card entry is over.
+
+    It is counted among the agent's own commands, and asked for by whoever asked for the payment's end.
+    """
+    return replace(
+        payment,
+        cause="dtmf",
+        origin="agent",
+        number=received_us // 1000,
+        command=command,
+        received_us=received_us,
+        effective_us=received_us,
+        from_us=received_us,
+    )
+
+
 def issued_at(command: Command, now_ms: int) -> Command:
     """A command with all of its times moved so that it is issued now: what a clock makes of it that may be wrong."""
     later_ms = now_ms - command.issued_at_ms
