@@ -1,5 +1,6 @@
 """INTEROP, "Metadata": who, what and when, as vendors spell it; read as a claim, never a reason to refuse a call."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -63,8 +64,8 @@ ASSOCIATED = (
     "<participantstreamassoc participant_id='A'><send>X</send><recv>Y</recv></participantstreamassoc>"
     "<participantstreamassoc participant_id='B'><send>Y</send><recv>X</recv></participantstreamassoc>"
 )
-BOTH = {"1": "sip:alice@example.com", "2": "sip:bob@example.com"}
-NOBODY = {"1": None, "2": None}
+BOTH: dict[str, str] = {"1": "sip:alice@example.com", "2": "sip:bob@example.com"}
+NOBODY: dict[str, str | None] = {"1": None, "2": None}
 ROOTS = {
     "RFC 7865": document(PEOPLE + ASSOCIATED),
     "a draft's namespace": document(PEOPLE + ASSOCIATED, namespace="urn:ietf:params:xml:ns:recording"),
@@ -89,9 +90,14 @@ def test_roots_and_namespaces(name: str) -> None:
     assert found.facts("flags") == []
 
 
-IDS = {
-    "RFC 7865 section 8": (text_of(RFC), {"96": None, "97": None, "98": None, "99": None}, ("D2a",)),
-    "BroadWorks: id and session": (text_of(BROADWORKS_METADATA), None, ("D2a", "D3")),
+ALICE, BOB = "sip:alice@atlanta.com", "sip:bob@biloxy.com"
+IDS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
+    "RFC 7865 section 8": (text_of(RFC), {"96": ALICE, "97": ALICE, "98": BOB, "99": BOB}, ("D2a",)),
+    "BroadWorks: id and session": (
+        text_of(BROADWORKS_METADATA),
+        {"1": "sip:+15550100001@example.com", "2": "sip:+15550100002@example.com;user=phone"},
+        ("D2a", "D3"),
+    ),
     "mixed": (
         document(
             "<session id='S'/><participant participant_id='A' session='S'><nameID aor='sip:alice@example.com'/>"
@@ -112,15 +118,7 @@ IDS = {
         ("D2b",),
     ),
 }
-IDS["RFC 7865 section 8"][1].update(  # type: ignore[union-attr] - not None here
-    {
-        "96": "sip:alice@atlanta.com",
-        "97": "sip:alice@atlanta.com",
-        "98": "sip:bob@biloxy.com",
-        "99": "sip:bob@biloxy.com",
-    }
-)
-SENT = {
+SENT: dict[str, tuple[str, Mapping[str, str | None]]] = {
     "under participantstreamassoc": (ASSOCIATED, BOTH),
     "no recv": (
         "<participantstreamassoc participant_id='A'><send>X</send></participantstreamassoc>",
@@ -146,20 +144,15 @@ SENT = {
         NOBODY,
     ),
 }
-for _name, (_, _, _lines) in IDS.items():
-    note(_lines, _name)
+for _name, _case in IDS.items():
+    note(_case[2], _name)
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_ids(name: str) -> None:
     """Ids are found under each of their names, and made up where there is none."""
     text, expected, _ = IDS[name]
-    found = told(text)
-    want = expected or {
-        "1": "sip:+15550100001@example.com",
-        "2": "sip:+15550100002@example.com;user=phone",
-    }
-    assert speakers(found.under.updated[-1].facts) == want
+    assert speakers(told(text).under.updated[-1].facts) == expected
 
 
 @shows("D3", "D12")
@@ -174,7 +167,8 @@ def test_who_sends(name: str) -> None:
 def test_one_mixed_stream() -> None:
     """Metaswitch says that each party sends and hears the same stream: a mixed one, which is nobody's voice alone."""
     text = document(
-        "<participant participant_id='A'><nameID aor='sip:alice@example.com'/><send>X</send><recv>X</recv></participant>"
+        "<participant participant_id='A'><nameID aor='sip:alice@example.com'/>"
+        "<send>X</send><recv>X</recv></participant>"
         "<participant participant_id='B'><nameID aor='sip:bob@example.com'/></participant>"
         "<stream stream_id='X'><label>1</label></stream>"
     )
@@ -241,9 +235,8 @@ def test_a_partial_document_names_a_new_sender() -> None:
 )
 def test_times_are_claims(time: str) -> None:
     """Whatever the metadata says of times, the session is recorded from when we answered, by our clock."""
-    text = METADATA.replace(
-        "</session>", f"<start-time>{time}</start-time><associate-time>{time}</associate-time></session>"
-    )
+    claims = f"<start-time>{time}</start-time><associate-time>{time}</associate-time>"
+    text = METADATA.replace("</session>", f"{claims}</session>")
     found = told(text)
     assert found.under.updated[0].at == 1000.0
     assert found.facts("flags") == []
@@ -407,7 +400,7 @@ EXTENSIONS: dict[str, tuple[bytes, str, str, str]] = {
         ),
         "AvayaUCID",
         "FA080019001038F725B3",
-        "external_id",
+        "ucid",
     ),
     "NetSapiens groupSeq": (
         siprec(ORACLE, TWO_STREAMS, vendor_document("<group group_id='G'><groupSeq>2</groupSeq></group>")),

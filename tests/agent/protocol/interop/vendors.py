@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sbc_agent.protocol import address, content_type, cseq, message, sdp
+from sbc_agent.protocol import body as bodies
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.sdp import SessionDescription
@@ -57,6 +58,13 @@ def parts(boundary: str, *content: tuple[str, str]) -> bytes:
     """A multipart body of (header lines, octets)."""
     text = "".join(f"--{boundary}\r\n{head}\r\n\r\n{crlf(body).decode()}\r\n" for head, body in content)
     return (text + f"--{boundary}--\r\n").encode()
+
+
+def description_of(data: bytes) -> str:
+    """The session description of a message."""
+    found = bodies.read(message.parse(data)).sdp
+    assert found is not None
+    return found.decode()
 
 
 def boundary_of(name: str) -> str:
