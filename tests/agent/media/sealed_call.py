@@ -101,7 +101,8 @@ def open_call(directory: Path, *, complete: bool = True) -> OpenedCall:
         openings.append(OpeningFile.decode(data).verified(agent_der))
         keys[epoch.epoch] = AESGCM(_call_key(OpeningFile.decode(data).wrapped_key, CallId(manifest.call)))
     assert [opening.epoch for opening in openings] == list(range(len(openings)))
-    parts, records, removed, previous, counts = [], [], [], NO_PREVIOUS, dict.fromkeys(keys, 0)
+    records: list[tuple[RecordType, int, bytes]] = []
+    parts, removed, previous, counts = [], [], NO_PREVIOUS, dict.fromkeys(keys, 0)
     for entry in manifest.parts:
         data = (directory / f"part-{entry.epoch:02d}-{entry.index:06d}.dtp").read_bytes()
         found = part.read(data)

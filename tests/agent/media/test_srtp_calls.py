@@ -37,7 +37,8 @@ class SrtpCall:
 
     def streams(self, *active: bool) -> tuple[StreamSpec, ...]:
         specs = self.desk.streams(*active)
-        keys = [(one.spec,) for one in self.senders] or [()] * len(specs)
+        none: list[tuple[CryptoSpec, ...]] = [()] * len(specs)
+        keys = [(one.spec,) for one in self.senders] or none
         return tuple(spec.model_copy(update={"crypto": key}) for spec, key in zip(specs, keys, strict=True))
 
     def begin(self) -> None:
