@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel, WithJsonSchema
+from pydantic import Field
 
+from chalicelib.kept_answers import KeptBy, RecordedChoice
+from chalicelib.shapes import Instant, RecordingId, Shape, instant
 from dualtone.domain import gap_certificate
 from dualtone.domain.direction import Direction
 from dualtone.domain.ids import AgentId
@@ -17,28 +18,10 @@ from dualtone.usecases.list_linked import Linked, Relation
 from dualtone.usecases.recording_pages import Listed
 from dualtone.usecases.recording_pages import RecordingPage as Page
 
-Instant = Annotated[
-    AwareDatetime,
-    PlainSerializer(lambda moment: moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T10:15:00.000Z"]}),
-]
-RecordingId = Annotated[str, Field(pattern="^rec_[a-z2-7]{26}$", examples=["rec_abcdefghijklmnopqrstuvwxyz"])]
 Role = Annotated[
     Literal["caller", "callee", "unknown"],
     Field(description="What the party was in the call; unknown unless the SBC says so."),
 ]
-
-
-class Shape(BaseModel):
-    """What all answers have in common."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class OneOf(RootModel[BaseModel]):
-    """One of several shapes."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class Health(Shape):
@@ -191,6 +174,10 @@ class RecordingSummary(Shape):
         description="The recording that stands for the call, if this is another recorder's copy of it. Copies are "
         "kept, and are in no list."
     )
+    policy_rule: str | None = Field(
+        description="Id of the rule of the recording policy by which it is kept; null if its agent did not say."
+    )
+    policy_version: int | None = Field(description="The version that was in force; 0 if there was no policy.")
 
     @classmethod
     def of(cls, listed: Listed) -> RecordingSummary:
@@ -207,6 +194,13 @@ class Recording(RecordingSummary):
     sip_call_id: str | None = Field(description="Null unless you may see parties.")
     sip_session_ids: tuple[str, ...] | None = Field(description="RFC 7989. Null unless you may see parties.")
     user_agent: str | None = Field(description="Of the SBC. Null unless you may see parties.")
+    lines: tuple[str, ...] | None = Field(
+        description="The tenant's own lines that took part, normalised. Null unless you may see parties."
+    )
+    policy: KeptBy | None = Field(description="Why it is kept. Null unless you may see parties.")
+    choices: tuple[RecordedChoice, ...] | None = Field(
+        description="What people chose for the call: who, when, how. Null unless you may see parties."
+    )
     retention_until: Instant
     vault: Vault
 
@@ -243,6 +237,11 @@ class Recording(RecordingSummary):
             sip_call_id=metadata.get("sip_call_id"),
             sip_session_ids=metadata.get("sip_session_ids"),
             user_agent=metadata.get("user_agent"),
+            lines=metadata.get("lines"),
+            policy=KeptBy.recorded(metadata["policy"]) if metadata.get("policy") else None,
+            choices=None
+            if listed.metadata is None
+            else tuple(map(RecordedChoice.recorded, metadata.get("consents", ()))),
             retention_until=instant(entry.retention_until_ms),
             vault=Vault(
                 sha256=entry.vault_sha256,
@@ -432,13 +431,10 @@ def _summary(listed: Listed) -> dict[str, Any]:
         "participants": participants,
         "metadata_damaged": listed.metadata_damaged,
         "copy_of": entry.copy_of,
+        "policy_rule": entry.policy_rule,
+        "policy_version": entry.policy_version,
     }
 
 
 def _at(participants: list[Participant], index: int | None) -> Participant | None:
     return participants[index] if index is not None and index < len(participants) else None
-
-
-def instant(at_ms: int) -> dt.datetime:
-    """Unix time in milliseconds as answers say it."""
-    return dt.datetime.fromtimestamp(at_ms // 1000, dt.UTC).replace(microsecond=at_ms % 1000 * 1000)

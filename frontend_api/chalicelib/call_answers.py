@@ -8,8 +8,9 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from chalicelib.answers import Instant, RecordingId, Role, Shape, instant
-from chalicelib.policy_answers import Choice, KeptBy
+from chalicelib.answers import Role
+from chalicelib.kept_answers import Choice, KeptBy
+from chalicelib.shapes import Instant, RecordingId, Shape, instant
 from dualtone.domain.numbers import normalise
 from dualtone.domain.pause_ledger import LedgerCommand
 from dualtone.domain.tenancy import Agent as KnownAgent
@@ -106,7 +107,7 @@ class FollowedCall(LiveCall):
     def of(cls, followed: Followed) -> FollowedCall:
         """From the use case's call."""
         commands = tuple(map(Command.of, followed.commands))
-        choices = tuple(map(Choice.of, followed.choices))
+        choices = tuple(map(Choice.told, followed.choices))
         return cls(**_live(followed), commands=commands, choices=choices, recording_id=followed.recording_id)
 
 
@@ -252,7 +253,7 @@ def _live(followed: Followed) -> dict[str, Any]:
         "paused": bool(call.causes),
         "causes": call.causes,
         "parties": parties,
-        "policy": KeptBy.of(call),
+        "policy": KeptBy.live(call),
     }
 
 

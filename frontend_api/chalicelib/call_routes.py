@@ -6,7 +6,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from chalicelib import answers, call_answers, requests
+from chalicelib import answers, call_answers, requests, shapes
 from chalicelib.operation import Answer, Call, Operation, Source
 from chalicelib.routes import Routes
 from dualtone.adapters import api_wiring, wiring
@@ -21,7 +21,7 @@ from dualtone.usecases.pause_calls import Asked
 routes: Final = Routes()
 
 
-class Calls(answers.OneOf):
+class Calls(shapes.OneOf):
     """All calls that are live, or the one that was asked for by its SIP Call-ID."""
 
     root: call_answers.LiveCalls | answers.Call

@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 from typing import Final
 
-from chalicelib import answers, call_answers, call_routes, policy_answers, policy_routes, requests
+from chalicelib import call_answers, call_routes, policy_answers, policy_routes, requests, shapes
 from chalicelib.operation import Access, Answer, Call, Operation, Source
 from chalicelib.routes import Routes
 from dualtone.adapters import api_wiring, wiring
@@ -29,7 +29,7 @@ _DECISIONS: Final[dict[str, tuple[Fate, Cause]]] = {
 }
 
 
-class Reported(answers.OneOf):
+class Reported(shapes.OneOf):
     """What became of the pause or resume, or of the decision."""
 
     root: call_answers.Commanded | policy_answers.Decided

@@ -7,16 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from chalicelib.answers import Instant, Shape, instant
-from dualtone.domain import pause_ledger
-from dualtone.domain.pause_ledger import LiveCall
+from chalicelib.kept_answers import ChoiceOutcome
+from chalicelib.shapes import Instant, Shape, instant
 from dualtone.domain.recording_policy import Basis, Fate, Record, Rule
-from dualtone.domain.recording_ruling import ChoiceName, Means, Ruling
+from dualtone.domain.recording_ruling import Ruling
 from dualtone.usecases.decide_calls import Decided as DecidedCalls
-from dualtone.usecases.follow_calls import ToldChoice
 from dualtone.usecases.read_recording_policy import StoredPolicy
 
-ChoiceOutcome = Literal["kept", "stopped", "noted", "ignored"]
 _NO_VERSION = 0
 
 
@@ -94,63 +91,6 @@ class Preview(Shape):
     provisional: bool = Field(description="Whether more facts of the call may lead to another rule.")
     now: RulingAnswer = Field(description="By what is known.")
     settled: RulingAnswer = Field(description="If nothing more is known 30 seconds after the answer.")
-
-
-class KeptBy(Shape):
-    """By which rule a call is kept."""
-
-    rule: str
-    version: int = Field(description="Of the policy in force when the call was judged; 0 if there was none.")
-    record: Record
-    basis: Basis = Field(description="The lawful basis (GDPR article 6).")
-    how: Means = Field(description="How it was decided: by the rule itself, or by somebody's choice.")
-    at: Instant
-    by: str = Field(description="Opaque id of who decided; empty if nobody did.")
-
-    @classmethod
-    def of(cls, call: LiveCall) -> KeptBy | None:
-        """From a call as its agent reports it."""
-        kept = call.policy
-        if kept is None:
-            return None
-        return cls(
-            rule=kept.rule,
-            version=kept.version,
-            record=kept.record,
-            basis=kept.basis,
-            how=kept.how,
-            at=instant(pause_ledger.true_ms(kept.at_us, call.clock)),
-            by=kept.by,
-        )
-
-
-class Choice(Shape):
-    """A choice that was made for a call."""
-
-    choice: ChoiceName = Field(
-        description="accept, decline: a party's consent. keep, drop: the wish for a recording. personal, not_personal: "
-        "what a user said of the call."
-    )
-    how: Means
-    by: str = Field(description="Opaque id of who chose; empty if nobody knows.")
-    at: Instant
-    outcome: ChoiceOutcome = Field(
-        description="Kept: the call had waited. Stopped: it was being kept, and nothing more is. Noted: it changed "
-        "nothing. Ignored: the rule does not leave the choice, as on a regulated line."
-    )
-
-    @classmethod
-    def of(cls, told: ToldChoice) -> Choice:
-        """From the use case's choice."""
-        return cls.model_validate(
-            {
-                "choice": told.choice,
-                "how": told.how,
-                "by": told.by,
-                "at": instant(told.at_ms),
-                "outcome": told.outcome,
-            }
-        )
 
 
 class DecidedCall(Shape):

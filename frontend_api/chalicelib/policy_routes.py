@@ -7,7 +7,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final, Literal
 
-from chalicelib import answers, policy_answers, policy_requests, requests
+from chalicelib import policy_answers, policy_requests, requests, shapes
 from chalicelib.call_routes import call_named
 from chalicelib.operation import Answer, Call, Operation, Source
 from chalicelib.routes import Routes
@@ -72,7 +72,7 @@ def change_recording_policy(call: Call) -> Answer:
     policy = changed.policy
     shown = policy_answers.ChangedPolicy(
         version=policy.version,
-        issued_at=answers.instant(policy.issued_at_ms),
+        issued_at=shapes.instant(policy.issued_at_ms),
         rules=len(policy.rules),
         agents_told=changed.agents_told,
     )

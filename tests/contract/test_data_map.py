@@ -30,7 +30,7 @@ def mapped(prefix: str) -> set[str]:
 
 def test_every_field_of_the_sealed_metadata_is_mapped_as_sealed() -> None:
     """What describe_recording seals is what the map says is sealed."""
-    assert mapped("metadata") == set(describe_recording.metadata(CallSession()))
+    assert mapped("metadata") == set(describe_recording.metadata(CallSession(), ()))
     assert {entry["form"] for name, entry in MAP["fields"].items() if name.startswith("metadata.")} == {"sealed"}
 
 

@@ -147,6 +147,8 @@ def _entry(item: dict[str, Any]) -> RecordingEntry:
         retention_until_ms=item["retention_until_ms"],
         links=tuple(item.get("links", ())),
         copy_of=item.get("copy_of"),
+        policy_rule=item.get("policy_rule"),
+        policy_version=item.get("policy_version"),
     )
 
 

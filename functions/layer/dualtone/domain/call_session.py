@@ -96,6 +96,8 @@ class CallSession:
         src: Network address of the session recording client.
         end: Which end of the call its dialog has, where a telephone records each in a dialog of its own: ``near``,
             ``far``; empty otherwise.
+        policy: Why it is kept (``recording_ruling.Kept``); empty if its agent does not say.
+        consents: What people chose for it (``recording_ruling.Chosen``).
     """
 
     sip_call_id: str = field(default="", repr=False)
@@ -110,6 +112,8 @@ class CallSession:
     media: tuple[SessionMedia, ...] = ()
     src: str = field(default="", repr=False)
     end: str = ""
+    policy: dict[str, Any] = field(default_factory=dict)
+    consents: tuple[dict[str, Any], ...] = ()
 
     def stream(self, label: str) -> SessionStream | None:
         """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
@@ -166,6 +170,8 @@ def from_facts(value: Mapping[str, Any]) -> CallSession:
         media=tuple(media for item in _objects(value.get("media")) if (media := _media(item)) is not None),
         src=_text(value.get("src")),
         end=_text(value.get("end")),
+        policy=_object(value.get("policy")),
+        consents=tuple(_objects(value.get("consents"))),
     )
 
 
@@ -195,6 +201,8 @@ def merged(sessions: Iterable[CallSession]) -> CallSession:
             media=_by(lambda media: media.stream, result.media, later.media),
             src=later.src or result.src,
             end=later.end or result.end,
+            policy=later.policy or result.policy,
+            consents=_by(canonical.encode, result.consents, later.consents),
         )
     return result
 

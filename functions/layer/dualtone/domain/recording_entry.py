@@ -78,6 +78,8 @@ class RecordingEntry:
         certificates: A signed certificate for each pause; where many recordings are read at once, they are left out.
         links: Tokens that it shares with the other recordings of its call (``linked_calls``).
         copy_of: The recording that stands for the call, if this is another copy of it.
+        policy_rule: Id of the rule of the recording policy by which it is kept; None if its agent did not say.
+        policy_version: The version of the policy that was in force; 0 if there was none.
     """
 
     tenant: TenantId
@@ -110,6 +112,8 @@ class RecordingEntry:
     certificates: tuple[Envelope, ...] = ()
     links: tuple[str, ...] = ()
     copy_of: RecordingId | None = None
+    policy_rule: str | None = None
+    policy_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,12 @@ Pure. Numbers, names and Call-IDs go into the metadata, which is sealed; the ind
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from dualtone.domain.audio import channels
 from dualtone.domain.call_files import Manifest
@@ -16,16 +19,26 @@ from dualtone.domain.direction import Direction, Lines, Party, direction_of
 from dualtone.domain.numbers import normalise
 from dualtone.domain.pause import Pause
 from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap
+from dualtone.domain.recording_ruling import Chosen, Kept
 from dualtone.usecases.render_audio import Rendering, heard_streams
 
 MOST_GAPS: Final = 2000
 """An item of DynamoDB has at most 400 KB; so many gaps take 150 KB of it."""
 
 _LONGEST_MS: Final = 10 * 86_400_000
+_KEPT: Final = TypeAdapter(Kept)
+_CHOSEN: Final = TypeAdapter(Chosen)
 
 
-def metadata(session: CallSession) -> dict[str, Any]:
-    """What is sealed as the recording's metadata."""
+def metadata(session: CallSession, lines: Sequence[str]) -> dict[str, Any]:
+    """What is sealed as the recording's metadata.
+
+    Args:
+        session: What the signalling said.
+        lines: Patterns of the tenant's lines: those that took part are named.
+    """
+    kept = kept_by(session)
+    own = Lines.parse(lines)
     return {
         "participants": [
             {
@@ -44,7 +57,27 @@ def metadata(session: CallSession) -> dict[str, Any]:
         "groups": list(session.groups),
         "user_agent": session.user_agent,
         "extensions": session.extensions,
+        "lines": [number for number in numbers(session) if own.include(number)],
+        "policy": {} if kept is None else asdict(kept),
+        "consents": [asdict(choice) for choice in chosen(session)],
     }
+
+
+def kept_by(session: CallSession) -> Kept | None:
+    """By which rule the call is kept; None if its agent does not say, or not in a form that is known."""
+    try:
+        return _KEPT.validate_python(session.policy)
+    except ValidationError:
+        return None
+
+
+def chosen(session: CallSession) -> list[Chosen]:
+    """What people chose for the call, in the order of time, as far as it has a form that is known."""
+    found = []
+    for choice in session.consents:
+        with contextlib.suppress(ValidationError):
+            found.append(_CHOSEN.validate_python(choice))
+    return sorted(found, key=lambda choice: choice.at_us)
 
 
 def numbers(session: CallSession) -> list[str]:

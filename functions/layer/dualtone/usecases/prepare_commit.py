@@ -160,6 +160,7 @@ class PrepareCommit:
             agent_manifest_sha256=call.manifest_sha256,
             root=self._chance.random_bytes(KEY_BYTES),
         )
+        described = describe_recording.metadata(session, profile.lines)
         version_id = self._objects.store(attempt, sealed.data, sealed.sha256)
         entry = self._entry(call, attempt, profile, rendering, sealed, version_id, now_ms)
         return Commit(
@@ -172,7 +173,7 @@ class PrepareCommit:
                 lock_until_ms=max(entry.retention_until_ms, now_ms + DAY_MS),
             ),
             entry=entry,
-            metadata=self._metadata.seal(tenant, attempt.recording, month, describe_recording.metadata(session)),
+            metadata=self._metadata.seal(tenant, attempt.recording, month, described),
             keys=wrap_keys.wrap(
                 self._custody(tenant),
                 nodes=sealed.nodes,
@@ -216,6 +217,7 @@ class PrepareCommit:
         pauses, certificates = pause.joined(rendering.pauses)
         damage = {"damaged"} if call.damage else set()
         ended_at_ms = manifest.ended_at_us // 1000
+        kept = describe_recording.kept_by(session)
         return RecordingEntry(
             tenant=profile.tenant,
             recording_id=attempt.recording,
@@ -245,6 +247,8 @@ class PrepareCommit:
             flags=describe_recording.flags(manifest.flags, session.flags, rendering.flags, damage),
             retention_until_ms=min(ended_at_ms, now_ms + CLOCK_AHEAD_MS) + profile.retention_days * DAY_MS,
             certificates=self._certified(pauses, attempt, call.manifest_sha256, now_ms),
+            policy_rule=kept.rule if kept is not None else None,
+            policy_version=kept.version if kept is not None else None,
         )
 
     def _certified(
