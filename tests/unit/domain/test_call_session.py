@@ -130,6 +130,17 @@ def test_what_runs_of_an_agent_were_told_is_one_call() -> None:
     assert told.media == (SessionMedia(0, "10", ()),)
 
 
+def test_what_was_chosen_is_kept_over_a_restart() -> None:
+    """Choices of all runs are together, each once; the policy is the last that was told."""
+    yes, no = ({"choice": choice, "how": "dtmf", "at_us": 1, "by": ""} for choice in ("accept", "decline"))
+    rule = {"version": 3, "rule": "hotline"}
+    before = parse({"policy": rule, "consents": [yes]})
+    told = call_session.merged([before, parse({}), parse({"consents": [yes, no]})])
+    assert told.policy == rule
+    assert told.consents == (yes, no)
+    assert call_session.merged([before, parse({"policy": {"rule": "default"}})]).policy == {"rule": "default"}
+
+
 def test_parties_without_an_id_are_told_apart_by_their_address() -> None:
     """SBCs leave ids out: two such parties are not one."""
     parties = [{"aor": "sip:a@pbx.invalid"}, {"aor": "sip:b@pbx.invalid"}]

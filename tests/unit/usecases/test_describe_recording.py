@@ -89,7 +89,7 @@ def test_numbers_are_indexed_once_each() -> None:
 
 def test_the_metadata_holds_who_took_part() -> None:
     """As the API opens it for whoever may know."""
-    metadata = describe_recording.metadata(told())
+    metadata = describe_recording.metadata(told(), [])
     assert [party["number"] for party in metadata["participants"]] == [CALLER, CALLEE]
     assert metadata["groups"] == ["group-1"]
     assert canonical.decode(canonical.encode(metadata)) == metadata
@@ -146,3 +146,39 @@ def test_more_gaps_than_the_index_can_hold_are_joined(apart_ms: int) -> None:
         assert [one.to_ms >= gap.to_ms for one in held] == [True]
     few = replace(base, gaps=tuple(many[:100]))
     assert len(describe_recording.gaps(few, ())) == 100
+
+
+KEPT = {
+    "version": 3,
+    "rule": "hotline",
+    "record": "consent",
+    "basis": "consent",
+    "decision": "keep",
+    "how": "dtmf",
+    "at_us": ANSWERED_US,
+    "by": "",
+}
+YES = {"choice": "accept", "how": "dtmf", "at_us": ANSWERED_US, "by": ""}
+NO = {"choice": "decline", "how": "api", "at_us": ANSWERED_US + 5, "by": "person:b0b"}
+
+
+def test_a_recording_names_its_line_and_why_it_is_kept() -> None:
+    """The tenant's own numbers, the rule with its basis, and every choice in the order of time."""
+    sealed = describe_recording.metadata(told(policy=KEPT, consents=[NO, YES]), [CALLER])
+    assert sealed["lines"] == [CALLER]
+    assert sealed["policy"] == KEPT
+    assert sealed["consents"] == [YES, NO]
+    kept = describe_recording.kept_by(told(policy=KEPT))
+    assert kept is not None
+    assert (kept.rule, kept.version) == ("hotline", 3)
+
+
+@pytest.mark.parametrize(
+    "policy", [{}, KEPT | {"rule": "+442079460123"}, KEPT | {"basis": "whim"}, KEPT | {"more": 1}, {"rule": "hotline"}]
+)
+def test_what_has_another_form_is_no_evidence(policy: dict[str, Any]) -> None:
+    """A record that an agent did not write as it must costs what it said of the policy, never the recording."""
+    spoilt = told(policy=policy, consents=[YES | {"choice": "perhaps"}, YES])
+    assert describe_recording.kept_by(spoilt) is None
+    assert describe_recording.metadata(spoilt, [])["policy"] == {}
+    assert describe_recording.metadata(spoilt, [])["consents"] == [YES]

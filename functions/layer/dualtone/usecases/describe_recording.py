@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from dualtone.domain import canonical
 from dualtone.domain.audio import channels
 from dualtone.domain.call_files import Manifest
 from dualtone.domain.call_session import CallSession
@@ -66,8 +67,8 @@ def metadata(session: CallSession, lines: Sequence[str]) -> dict[str, Any]:
 def kept_by(session: CallSession) -> Kept | None:
     """By which rule the call is kept; None if its agent does not say, or not in a form that is known."""
     try:
-        return _KEPT.validate_python(session.policy)
-    except ValidationError:
+        return _KEPT.validate_json(canonical.encode(session.policy))
+    except ValueError:
         return None
 
 
@@ -75,8 +76,8 @@ def chosen(session: CallSession) -> list[Chosen]:
     """What people chose for the call, in the order of time, as far as it has a form that is known."""
     found = []
     for choice in session.consents:
-        with contextlib.suppress(ValidationError):
-            found.append(_CHOSEN.validate_python(choice))
+        with contextlib.suppress(ValueError):
+            found.append(_CHOSEN.validate_json(canonical.encode(choice)))
     return sorted(found, key=lambda choice: choice.at_us)
 
 
