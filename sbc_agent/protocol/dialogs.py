@@ -130,6 +130,12 @@ class Dialog:
         self.flow, self.failed_probes = flow, 0
         self.probe_at = now + self.quiet_seconds
 
+    def expect_silence(self, seconds: float | None, now: float) -> None:
+        """A session timer says how long silence may last, from now on; None leaves it as it was."""
+        if seconds is not None:
+            self.quiet_seconds = seconds
+            self.probe_at = now + seconds
+
     def refresh_target(self, asked: Request) -> None:
         """Take the peer's Contact, if it can be read (section 12.2.2); one that cannot leaves the target as it was."""
         contact = next(iter(asked.listed("contact")), None)

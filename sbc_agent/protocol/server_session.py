@@ -116,7 +116,7 @@ class ServerSession:
         address, randomness = self.uas.settings.media_address, self.uas.randomness
         body = self.media.answer(pending.offer, pending.plans, ports, address, randomness)
         timer_headers, quiet_seconds = negotiate(asked)
-        dialog.quiet_seconds = quiet_seconds or dialog.quiet_seconds
+        dialog.expect_silence(quiet_seconds, now)
         headers = (self.uas.contact(incoming.flow), ALLOW, SUPPORTED, *timer_headers, _SDP)
         answer = self.uas.build(incoming, 200, headers, body, self.local_tag)
         # The shell hears of the streams before the answer leaves: their ports must be listened to by then.
@@ -217,7 +217,7 @@ class ServerSession:
             self._offer(incoming, body, now)
             return
         timer_headers, quiet_seconds = negotiate(asked) if asked.method == "UPDATE" else ((), None)
-        dialog.quiet_seconds = quiet_seconds or dialog.quiet_seconds
+        dialog.expect_silence(quiet_seconds, now)
         headers = (self.uas.contact(incoming.flow), *timer_headers) if asked.method == "UPDATE" else ()
         self._respond(incoming, 200, now, headers)
         if changed:
