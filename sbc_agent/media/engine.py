@@ -29,7 +29,7 @@ from sbc_agent.media.hearing import Hearing
 from sbc_agent.media.intake import Counters
 from sbc_agent.media.keys import Keys
 from sbc_agent.media.late_pauses import LatePauses
-from sbc_agent.media.lines import Lines
+from sbc_agent.media.lines import DRAIN_EVERY_TICKS, Lines
 from sbc_agent.media.messages import Adopted, Alarm, Event
 from sbc_agent.media.pauses import Pauses
 from sbc_agent.media.receive import Receiver
@@ -96,7 +96,8 @@ class Engine:
         self._events: list[Event] = []
         self._pauses = Pauses(self._lines, self._tell)
         self._late_pauses = LatePauses(recovery, disk)
-        self._keys = Keys(self._lines, self._pauses, settings.agent, randomness, self._tell)
+        drained_us = (DRAIN_EVERY_TICKS + 1) * settings.tick_us
+        self._keys = Keys(self._lines, self._pauses, settings.agent, drained_us, randomness, self._tell)
         self._hearing = Hearing(self._lines, self._pauses, self._tell)
         self._waiting = Waiting(self._beginnings, self._pauses, self._tell)
         self._layout = RecordLayout()

@@ -38,6 +38,7 @@ class Keys:
         lines: Rings and sockets.
         pauses: Makes calls silent.
         agent: This agent, in whose name a call pauses itself.
+        drained_us: How long a packet may lie in a socket before it is drained.
         randomness: Yields random bytes, for the ids of such pauses.
         tell: Takes events.
     """
@@ -47,11 +48,13 @@ class Keys:
         lines: Lines,
         pauses: Pauses,
         agent: AgentId,
+        drained_us: int,
         randomness: Callable[[int], bytes],
         tell: Callable[[Event], None],
     ) -> None:
         self._lines, self._pauses, self._tell = lines, pauses, tell
         self._by, self._randomness = f"agent:{agent}", randomness
+        self._held_us = LOOK_AHEAD_US + drained_us
         self._watches: dict[str, CardWatch] = {}
         self._cards: dict[str, int] = {}
         self._forget_us = 0
@@ -83,7 +86,7 @@ class Keys:
         if not tones.are_wanted(turn.row):
             return cutoff_us
         if cutoff_us < FOREVER:
-            cutoff_us = min(cutoff_us, now_us - LOOK_AHEAD_US)
+            cutoff_us = min(cutoff_us, now_us - self._held_us)
         places = {row: place for place, row in enumerate(turn.row.tolist())}
         for blanked in tones.blank(turn.row, cutoff_us):
             place = places[blanked.row]
