@@ -27,7 +27,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from moto import mock_aws
 
-from dualtone.adapters import opus_encoder
+from dualtone.adapters import opus_encoder, speech_decoder
 from dualtone.adapters.finalizer import finalizer
 from dualtone.domain.audio.g711 import Law
 from dualtone.domain.call_files import IngestKey
@@ -156,19 +156,19 @@ def _rest(minutes: int) -> float:
     key = AgentKey()
     sent = upload(media(minutes), key=key, wrap=lambda bound: bound, part_seconds=60)
     pages: list[bytes] = []
-    with opus_encoder.started() as encoder:
+    with opus_encoder.started(RATE) as encoder:
         for _ in range(minutes):
             pages += encoder.write(np.stack(conversation(), axis=1))
         pages += encoder.finish()
 
     @contextmanager
-    def replay() -> Iterator[_Replay]:
+    def replay(_rate_hz: int) -> Iterator[_Replay]:
         yield _Replay(pages)
 
     best = float("inf")
     for _ in range(3):
         before = time.process_time()
-        _finalised(_Disk(sent), sent.manifest_key, key, RenderAudio(replay))
+        _finalised(_Disk(sent), sent.manifest_key, key, RenderAudio(replay, speech_decoder.start))
         best = min(best, time.process_time() - before)
     return best
 
@@ -178,6 +178,7 @@ def _finalised(disk: Any, manifest_key: str, key: Any, render: RenderAudio) -> i
     reader = OpenCall(disk, disk)
     call = reader.manifest(IngestKey.parse(manifest_key), disk.get(manifest_key), key.public_der)
     rendering = render(call.manifest, call, reader.blocks(call, key.public_der, {INGEST_KEY}))
+    assert rendering is not None
     assert not call.damage
     sealed = seal(
         rendering.header_pages,
@@ -232,12 +233,12 @@ def _finalise_files(directory: str, manifest_key: str) -> dict[str, float]:
     watched: list[_Watched] = []
 
     @contextmanager
-    def start() -> Iterator[_Watched]:
-        with opus_encoder.started() as encoder:
+    def start(rate_hz: int) -> Iterator[_Watched]:
+        with opus_encoder.started(rate_hz) as encoder:
             watched.append(_Watched(encoder))
             yield watched[0]
 
-    _finalised(_Files(directory), manifest_key, Public, RenderAudio(start))
+    _finalised(_Files(directory), manifest_key, Public, RenderAudio(start, speech_decoder.start))
     return {"finalize_peak_mb": _peak_mb(os.getpid()), "finalize_peak_ffmpeg_mb": watched[0].peak_mb}
 
 
@@ -250,7 +251,7 @@ class _Watched:
 
     def write(self, samples: npt.NDArray[np.int16]) -> list[bytes]:
         pages = self._encoder.write(samples)
-        self.peak_mb = _peak_mb(self._encoder._process.pid)
+        self.peak_mb = _peak_mb(self._encoder.pid)
         return pages
 
     def finish(self) -> list[bytes]:

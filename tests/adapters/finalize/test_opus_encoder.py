@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ PRE_SKIP = 312
 
 def encoded(samples: np.ndarray, window: int) -> list[bytes]:
     pages: list[bytes] = []
-    with opus_encoder.started() as encoder:
+    with opus_encoder.started(8000) as encoder:
         for at in range(0, samples.shape[1], window):
             pages += encoder.write(channels.interleave(samples[:, at : at + window]))
         pages += encoder.finish()
@@ -66,9 +67,8 @@ def test_the_parties_stay_apart() -> None:
 @pytest.mark.parametrize("then", ["more comes", "it is ended"])
 def test_an_encoder_that_dies_is_noticed(then: str) -> None:
     """Killed in the middle: the event comes again, and no process is left."""
-    with opus_encoder.started() as encoder:
-        encoder._process.kill()
-        encoder._process.wait()
+    with opus_encoder.started(8000) as encoder:
+        os.kill(encoder.pid, signal.SIGKILL)
         with pytest.raises(Unavailable):
             encoder.write(np.zeros((800_000, 2), np.int16)) if then == "more comes" else encoder.finish()
     assert not exists(encoder)
@@ -76,7 +76,7 @@ def test_an_encoder_that_dies_is_noticed(then: str) -> None:
 
 def test_leaving_early_leaves_nothing_behind() -> None:
     """An exception in the middle of a call ends the process and closes the pipes."""
-    with pytest.raises(ZeroDivisionError), opus_encoder.started() as encoder:
+    with pytest.raises(ZeroDivisionError), opus_encoder.started(8000) as encoder:
         division(encoder)
     assert not exists(encoder)
 
@@ -90,7 +90,7 @@ def division(encoder: opus_encoder.OpusEncoder) -> None:
 def exists(encoder: opus_encoder.OpusEncoder) -> bool:
     """Whether the encoder's process is there."""
     try:
-        os.kill(encoder._process.pid, 0)
+        os.kill(encoder.pid, 0)
     except ProcessLookupError:
         return False
     return True

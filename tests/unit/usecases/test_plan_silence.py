@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from dualtone.adapters import speech_decoder
 from dualtone.domain import pause
 from dualtone.domain.call_files import GapEntry, Manifest
 from dualtone.domain.call_session import CallSession
@@ -39,7 +40,8 @@ class Tape:
         return []
 
     @contextmanager
-    def started(self) -> Iterator[Tape]:
+    def started(self, rate_hz: int) -> Iterator[Tape]:
+        assert rate_hz == 8000
         yield self
 
 
@@ -74,7 +76,8 @@ def rendered(
     """What the encoder hears, and the rendering."""
     tape, said = Tape(), manifest(kept, **options)
     pauses = pause.union(pause.declared(said.pauses), (), answered_us=at(0), ended_us=at(12))
-    rendering = RenderAudio(tape.started)(said, read or Read(), [blocks(kept)], pauses)
+    rendering = RenderAudio(tape.started, speech_decoder.start)(said, read or Read(), [blocks(kept)], pauses)
+    assert rendering is not None
     return np.concatenate(tape.samples), rendering
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from dualtone.adapters import clock, opus_encoder, wiring
+from dualtone.adapters import clock, opus_encoder, speech_decoder, wiring
 from dualtone.adapters.observability import Alarms
 from dualtone.usecases.declare_call import DeclareCall
 from dualtone.usecases.finalize_recording import FinalizeRecording
@@ -26,7 +26,7 @@ def finalizer() -> FinalizeRecording:
         watch=wiring.begin_watch,
         open_call=open_call,
         declare_call=DeclareCall(wiring.ingest_store(), open_call),
-        render=RenderAudio(opus_encoder.started),
+        render=RenderAudio(opus_encoder.started, speech_decoder.start),
         ledgers=wiring.call_ledger(),
         prepare=PrepareCommit(
             objects=wiring.commit_recording(),

@@ -29,6 +29,7 @@ from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
 from dualtone.domain.commit_attempt import Attempt, Generation, Upload
 from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
+from dualtone.domain.pause import Pause
 from dualtone.domain.pause_ledger import Ledger
 from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
 from dualtone.usecases.commit_recording import CommitRecording, Index
@@ -36,7 +37,7 @@ from dualtone.usecases.declare_call import DeclareCall, StoredUploads
 from dualtone.usecases.open_call import OpenCall, OpenedCall
 from dualtone.usecases.plan_silence import PAUSED_AUDIO_REMOVED
 from dualtone.usecases.prepare_commit import Chance, MintTokens, PrepareCommit
-from dualtone.usecases.render_audio import RenderAudio
+from dualtone.usecases.render_audio import RenderAudio, Rendering
 
 FIRST_GENERATION: Final = 1
 FIRST_OPENING: Final = call_files.opening_name(0)
@@ -222,7 +223,7 @@ class FinalizeRecording:
 
     def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None) -> Finalized:
         for _rendering in range(_MOST_RENDERINGS):
-            outcome = self._recorded(call.unread(), upload, agent_key, before)
+            outcome = self._recorded(call, upload, agent_key, before)
             if outcome is not None:
                 return outcome
         raise Unavailable("pauses of the call come in faster than it can be rendered")
@@ -241,8 +242,7 @@ class FinalizeRecording:
             answered_us=manifest.answered_at_us,
             ended_us=manifest.ended_at_us,
         )
-        blocks = self._open_call.blocks(call, agent_key, self._ingest_keys(profile), pauses)
-        rendering = self._render(manifest, call, blocks, pauses)
+        call, rendering = self._rendered(call, agent_key, self._ingest_keys(profile), pauses)
         if self._has_changed(ledger, upload):
             return None
         if call.damage and (winner := self._index.generation(upload.tenant, upload.call, upload.generation)):
@@ -266,6 +266,19 @@ class FinalizeRecording:
         if self._has_changed(ledger, upload):
             return None
         raise Unavailable("the attempt was abandoned before it could commit")
+
+    def _rendered(
+        self, call: OpenedCall, agent_key: bytes, ingest_keys: set[str], pauses: Sequence[Pause]
+    ) -> tuple[OpenedCall, Rendering]:
+        """Reads and renders a call, twice if it had begun narrow when the first wideband packet came."""
+        for wideband in (False, True):
+            read = call.unread()
+            blocks = self._open_call.blocks(read, agent_key, ingest_keys, pauses)
+            rendering = self._render(call.manifest, read, blocks, pauses, wideband=wideband)
+            if rendering is not None:
+                break
+        assert rendering is not None
+        return read, rendering
 
     def _has_changed(self, ledger: Ledger, upload: Upload) -> bool:
         return self._ledgers.read(upload.tenant, upload.call).version != ledger.version

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from dualtone.domain.audio.g711 import CLOCK_HZ
 from dualtone.domain.audio.losses import Losses
+from dualtone.domain.audio.positions import TICKS_PER_MS
 from dualtone.domain.audio.silence import Silence, Span
 from dualtone.domain.audio.timeline import Bounds
 from dualtone.domain.call_files import GapEntry, Manifest, StreamEntry
 from dualtone.domain.call_session import CallSession
 from dualtone.domain.pause import FOREVER_US, How, Pause
-
-MS: Final = CLOCK_HZ // 1000
 
 KEPT_OUT: Final = frozenset({"inactive", "payment", "manual", "hold", "consent", "dtmf", "tones"})
 """Causes of gaps that must be silent. Any other gap states a loss: what was received in it after all is heard."""
@@ -129,9 +127,8 @@ class SilencePlan:
         placed = []
         for stream, from_us, to_us, cause, pause_place in spans:
             start, end = bounds.span(from_us, to_us)
-            placed.append(
-                GapOnTimeline(stream, max(0, start - first) // MS, max(0, end - first) // MS, cause, pause_place)
-            )
+            from_ms, to_ms = (max(0, at - first) // TICKS_PER_MS for at in (start, end))
+            placed.append(GapOnTimeline(stream, from_ms, to_ms, cause, pause_place))
         return tuple(sorted(placed, key=lambda gap: (gap.from_ms, gap.stream, gap.to_ms)))
 
     def _is_of_a_pause(self, gap: GapEntry) -> bool:

@@ -3,12 +3,15 @@
 Packets are laid on the timeline, streams on channels, channels measured and handed to the encoder as they become
 complete. Only the encoded pages stay in memory: 12 MB an hour. What was declared silent is silenced here once more,
 before it is placed and before it is heard.
+
+A call in which nothing has more than a telephone's bandwidth is rendered at 8 kHz, any other at 16 kHz. Which it is
+shows in the packets, not in what was negotiated: SBCs offer far more than a call uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,15 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dualtone.domain.audio import channels, ogg
-from dualtone.domain.audio.g711 import CLOCK_HZ
+from dualtone.domain.audio.codecs import WIDEBAND_HZ
+from dualtone.domain.audio.decoding import Decoders, StartDecoder
 from dualtone.domain.audio.payloads import PayloadTable
+from dualtone.domain.audio.positions import TICKS_HZ, TICKS_PER_MS, US_PER_TICK
 from dualtone.domain.audio.quality import Loudness
 from dualtone.domain.audio.reception import Reception
 from dualtone.domain.audio.timeline import Bounds, Timeline, Window
 from dualtone.domain.call_files import Manifest, StreamEntry
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.pause import Pause
-from dualtone.usecases.plan_silence import MS, GapOnTimeline, Holes, SilencePlan
+from dualtone.usecases.plan_silence import GapOnTimeline, Holes, SilencePlan
 
 
 class Encoder(Protocol):
@@ -37,7 +42,8 @@ class Encoder(Protocol):
         """Ends the stream; returns the remaining pages. Raises Unavailable if it fails."""
 
 
-StartEncoder = Callable[[], AbstractContextManager[Encoder]]
+StartEncoder = Callable[[int], AbstractContextManager[Encoder]]
+"""Starts an encoder for samples of a rate: 8,000 or 16,000 a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,43 @@ class Rendering:
     flags: frozenset[str]
 
 
+class _Recorder:
+    """What becomes of the windows: silenced, mixed, measured, encoded."""
+
+    def __init__(self, encoder: Encoder, rate_hz: int, plan: SilencePlan, position: int) -> None:
+        self._encoder = encoder
+        self._rate_hz = rate_hz
+        self._plan = plan
+        self._position = position
+        self.loudness = Loudness(channels.CHANNELS, rate_hz)
+        self.header_pages = bytearray()
+        self.pages = ogg.EqualPages(least_bytes=ogg.LEAST_PAGE_BYTES[rate_hz])
+
+    def play(self, window: Window, channel_of: Sequence[int]) -> None:
+        self._plan.silence.erase(window, self._position, self._rate_hz)
+        self._position += window.shape[1] * TICKS_HZ // self._rate_hz
+        stereo = channels.mix(window, channel_of)
+        self.loudness.add(stereo)
+        self._keep(self._encoder.write(channels.interleave(stereo)))
+
+    def finish(self) -> None:
+        self._keep(self._encoder.finish())
+
+    def _keep(self, pages: Iterable[bytes]) -> None:
+        for page in pages:
+            if ogg.is_header(page):
+                self.header_pages.extend(page)
+            else:
+                self.pages.append(page)
+
+
 class RenderAudio:
     """Renders calls."""
 
-    def __init__(self, start_encoder: StartEncoder) -> None:
-        """Takes what starts an encoder."""
+    def __init__(self, start_encoder: StartEncoder, start_decoder: StartDecoder) -> None:
+        """Takes what starts an encoder and a decoder."""
         self._start_encoder = start_encoder
+        self._start_decoder = start_decoder
 
     def __call__(
         self,
@@ -84,7 +121,9 @@ class RenderAudio:
         call: Holes,
         parts: Iterable[Iterable[StreamBlock]],
         pauses: Sequence[Pause] = (),
-    ) -> Rendering:
+        *,
+        wideband: bool = False,
+    ) -> Rendering | None:
         """Renders one call.
 
         The channels of the streams are decided when the first part was read, with the roles that are known by then.
@@ -94,61 +133,63 @@ class RenderAudio:
             call: What the reading of the parts finds out.
             parts: The media of each part in order; read once.
             pauses: In which the whole call is silent, whatever was uploaded.
+            wideband: Whether it is wideband from the beginning, whatever is heard there.
 
         Returns:
-            The rendering.
+            The rendering. None if a stream of more bandwidth was heard first when the recording had begun narrow: the
+            call should be rendered again, as wideband.
 
         Raises:
-            Unavailable: If the encoder fails.
+            Unavailable: If the encoder or a decoder fails.
         """
         bounds = Bounds(manifest.answered_at_us, manifest.ended_at_us)
         streams = heard_streams(manifest)
         plan = SilencePlan(manifest, streams, pauses)
-        declared = {stream.stream: [bounds.span(*span) for span in plan.declared(stream.stream)] for stream in streams}
-        timeline = Timeline({stream.stream: PayloadTable(stream.formats) for stream in streams}, bounds, declared)
-        loudness = Loudness(channels.CHANNELS)
         assigned: tuple[int, ...] | None = None
-        header_pages, audio_pages = bytearray(), ogg.EqualPages()
-        position: int | None = None
-        with self._start_encoder() as encoder:
-
-            def keep(pages: Iterable[bytes]) -> None:
-                for page in pages:
-                    if ogg.is_header(page):
-                        header_pages.extend(page)
-                    else:
-                        audio_pages.append(page)
+        recorder: _Recorder | None = None
+        with ExitStack() as running:
+            timeline = Timeline(
+                {stream.stream: PayloadTable(stream.formats) for stream in streams},
+                bounds,
+                {stream.stream: [bounds.span(*span) for span in plan.declared(stream.stream)] for stream in streams},
+                decoders=running.enter_context(closing(Decoders(self._start_decoder))),
+                rate_hz=WIDEBAND_HZ if wideband else None,
+                silent=plan.silence.positions(),
+            )
 
             def play(windows: Iterable[Window]) -> None:
-                nonlocal position
+                nonlocal recorder
                 for window in windows:
-                    position = timeline.span[0] if position is None else position
-                    plan.silence.erase(window, position)
-                    position += window.shape[1]
-                    stereo = channels.mix(window, assigned or ())
-                    loudness.add(stereo)
-                    keep(encoder.write(channels.interleave(stereo)))
+                    if recorder is None:
+                        encoder = running.enter_context(self._start_encoder(timeline.rate_hz))
+                        recorder = _Recorder(encoder, timeline.rate_hz, plan, timeline.span[0])
+                    recorder.play(window, assigned or ())
 
             for blocks in parts:
                 if assigned is None:
                     assigned = channels.assign([call.session.role(stream.label) for stream in streams])
                 play(timeline.add(plan.losses.noting(plan.silence.keep(blocks))))
+                if timeline.is_narrowed:
+                    return None
             assigned = assigned or channels.assign(["unknown"] * len(streams))
             for hole in (*call.holes, *call.removed):
                 timeline.cover(*bounds.span(hole.from_us, hole.to_us))
             play(timeline.finish())
-            keep(encoder.finish())
+            if timeline.is_narrowed:
+                return None
+            assert recorder is not None
+            recorder.finish()
         first, last = timeline.span
         silenced = plan.silenced(call.removed)
         return Rendering(
-            header_pages=bytes(header_pages),
-            pages=audio_pages,
-            started_at_us=manifest.answered_at_us + first * 1_000_000 // CLOCK_HZ,
-            duration_ms=(last - first) // MS,
+            header_pages=bytes(recorder.header_pages),
+            pages=recorder.pages,
+            started_at_us=manifest.answered_at_us + first * US_PER_TICK,
+            duration_ms=(last - first) // TICKS_PER_MS,
             channel_of={stream.stream: channel for stream, channel in zip(streams, assigned, strict=True)},
             reception=timeline.reception,
-            silence_ratio=loudness.silence_ratio,
-            one_sided=loudness.one_sided,
+            silence_ratio=recorder.loudness.silence_ratio,
+            one_sided=recorder.loudness.one_sided,
             gaps=plan.gaps(call, silenced, bounds, first),
             pauses=silenced,
             flags=frozenset(timeline.flags | _shape(len(streams)) | plan.flags),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualtone.domain.audio import channels
-from dualtone.domain.audio.quality import FRAME, Loudness
+from dualtone.domain.audio.quality import Loudness
 from dualtone.domain.recording_entry import Role
 
 
@@ -49,8 +49,8 @@ def test_two_streams_are_only_ordered() -> None:
 def test_silence_is_measured_in_frames_across_windows() -> None:
     """A channel that speaks half of the time, in windows that do not end with frames."""
     loudness = Loudness(2)
-    speech = np.zeros((2, 100 * FRAME), np.int16)
-    speech[0, : 50 * FRAME] = 1000
+    speech = np.zeros((2, 100 * 160), np.int16)
+    speech[0, : 50 * 160] = 1000
     for start in range(0, speech.shape[1], 333):
         loudness.add(speech[:, start : start + 333])
     assert loudness.silence_ratio == (0.5, 1.0)

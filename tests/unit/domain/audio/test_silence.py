@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualtone.domain.audio.losses import Losses
+from dualtone.domain.audio.positions import US_PER_TICK
 from dualtone.domain.audio.silence import Silence
-from dualtone.domain.audio.timeline import US_PER_SAMPLE
 from dualtone.domain.call_files import GapEntry
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.pause import FOREVER_US
@@ -82,12 +82,12 @@ def test_a_sample_is_zero_where_a_span_is_and_untouched_elsewhere(
     """A sample counts as within a span if any of its 125 us is."""
     window = np.ones((2, length), np.int16)
     Silence(everywhere, {1: of_one}, STREAMS, ANSWERED_US).erase(window, at)
-    starts = ANSWERED_US + (at + np.arange(length)) * US_PER_SAMPLE
+    starts = ANSWERED_US + (at + np.arange(length)) * US_PER_TICK
     for row, relevant in enumerate((everywhere, everywhere + of_one)):
         silent = np.zeros(length, np.bool_)
         for from_us, to_us in relevant:
             if from_us < to_us:
-                silent |= (starts < to_us) & (starts + US_PER_SAMPLE > from_us)
+                silent |= (starts < to_us) & (starts + US_PER_TICK > from_us)
         assert np.array_equal(window[row] == 0, silent)
 
 

@@ -15,8 +15,9 @@ from typing import Final, overload
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ogg_page import page_size
 
-LEAST_PAGE_BYTES: Final = 3328
-"""26.6 kbit/s: hardly any second of speech needs more at 24 kbit/s on average, so hardly any recording differs."""
+LEAST_PAGE_BYTES: Final = {8_000: 3328, 16_000: 4608}
+"""By sample rate: 26.6 and 36.9 kbit/s. Hardly any second of speech needs more where the average is 24 or 32 kbit/s, so
+hardly any recording differs."""
 
 PAGE_QUANTUM: Final = 256
 """A recording that does need more is padded to a multiple of this."""
@@ -202,12 +203,12 @@ def pre_skip(header_pages: bytes) -> int:
 class EqualPages(Sequence[bytes]):
     """The audio pages of a recording, all of one size, one behind the other in one piece of memory.
 
-    The size is ``LEAST_PAGE_BYTES``, or what the longest page needs. Each page holds the same packets for any decoder
-    as the page that was added.
+    The size is ``least_bytes``, or what the longest page needs. Each page holds the same packets for any decoder as the
+    page that was added.
     """
 
-    def __init__(self, pages: Iterable[bytes] = ()) -> None:
-        self._size = LEAST_PAGE_BYTES
+    def __init__(self, pages: Iterable[bytes] = (), *, least_bytes: int = LEAST_PAGE_BYTES[8_000]) -> None:
+        self._size = least_bytes
         self._data = bytearray()
         for page in pages:
             self.append(page)

@@ -1,38 +1,32 @@
-"""What the RTP payload types of a stream mean over time: which law decodes them, or none. Pure.
+"""What the RTP payload types of a stream mean over time: which codec decodes them, or none. Pure.
 
-Payload types 0, 8 and 13 have their static meaning (RFC 3551 section 6) until the manifest says otherwise. A type that
-is neither static nor declared cannot be decoded by anyone; it is kept out of the audio and reported.
+Payload types of RFC 3551 section 6 have their static meaning until the manifest says otherwise. A type that is neither
+static nor declared cannot be decoded by anyone; it is kept out of the audio and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dualtone.domain.audio.g711 import CLOCK_HZ, Law
+from dualtone.domain.audio import codecs
+from dualtone.domain.audio.codecs import Codec
 from dualtone.domain.call_files import StreamFormat
 
-
-class Kind(IntEnum):
-    """What a packet carries, as far as the timeline is concerned."""
-
-    UNDECLARED = 0
-    A_LAW = Law.A
-    MU_LAW = Law.MU
-    QUIET = 3
-    """Comfort noise (RFC 3389) or telephone events (RFC 4733): silence on the timeline."""
-    RAW = 4
-    """A codec that this version keeps but does not decode."""
-
-
 Kinds = npt.NDArray[np.uint8]
+"""What packets carry: one of the three below, or from ``FIRST_CODEC`` on a codec's place in the table."""
 
-_QUIET_CODECS: Final = frozenset({"CN", "TELEPHONE-EVENT"})
-_LAWS: Final = {"PCMA": Kind.A_LAW, "PCMU": Kind.MU_LAW}
+UNDECLARED: Final = 0
+QUIET: Final = 1
+"""Comfort noise or telephone events: silence on the timeline."""
+RAW: Final = 2
+"""A codec that this version keeps but does not decode."""
+FIRST_CODEC: Final = 3
+
+_COMFORT_NOISE: Final = 13
 _PAYLOAD_TYPES: Final = 128
 
 
@@ -47,17 +41,20 @@ class PayloadTable:
         Args:
             formats: The stream's formats in any order.
         """
-        table = np.full(256, Kind.UNDECLARED, np.uint8)
-        table[[0, 8, 13]] = Kind.MU_LAW, Kind.A_LAW, Kind.QUIET
+        self._codecs: list[Codec] = []
+        table = np.full(256, UNDECLARED, np.uint8)
+        table[_COMFORT_NOISE] = QUIET
+        for payload_type, codec in codecs.STATIC.items():
+            table[payload_type] = self._place(codec)
         ordered = sorted(formats, key=lambda entry: entry.from_us)
         for entry in reversed(ordered):
-            table[entry.payload_type % _PAYLOAD_TYPES] = _kind(entry)
+            table[entry.payload_type % _PAYLOAD_TYPES] = self._kind(entry)
         self._changes: list[tuple[int, Kinds]] = [(0, table)]
         for entry in ordered:
             latest = self._changes[-1][1]
-            if latest[entry.payload_type % _PAYLOAD_TYPES] != _kind(entry):
+            if latest[entry.payload_type % _PAYLOAD_TYPES] != self._kind(entry):
                 changed = latest.copy()
-                changed[entry.payload_type % _PAYLOAD_TYPES] = _kind(entry)
+                changed[entry.payload_type % _PAYLOAD_TYPES] = self._kind(entry)
                 self._changes.append((entry.from_us, changed))
 
     def kinds(self, payload_type: npt.NDArray[np.uint8], arrival_us: npt.NDArray[np.int64]) -> Kinds:
@@ -68,7 +65,7 @@ class PayloadTable:
             arrival_us: int64[n], Unix time in microseconds.
 
         Returns:
-            uint8[n] of ``Kind``.
+            uint8[n].
         """
         kinds: Kinds = self._changes[0][1][payload_type]
         for from_us, table in self._changes[1:]:
@@ -76,11 +73,17 @@ class PayloadTable:
             kinds[later] = table[payload_type[later]]
         return kinds
 
+    def codec(self, kind: int) -> Codec:
+        """The codec that a kind from ``FIRST_CODEC`` on stands for."""
+        return self._codecs[kind - FIRST_CODEC]
 
-def _kind(entry: StreamFormat) -> Kind:
-    codec = entry.codec.upper()
-    if codec in _QUIET_CODECS:
-        return Kind.QUIET
-    if entry.clock_hz == CLOCK_HZ and entry.channels == 1:
-        return _LAWS.get(codec, Kind.RAW)
-    return Kind.RAW
+    def _kind(self, entry: StreamFormat) -> int:
+        if codecs.is_quiet(entry.codec):
+            return QUIET
+        codec = codecs.codec_of(entry.codec, entry.clock_hz, entry.channels)
+        return RAW if codec is None else self._place(codec)
+
+    def _place(self, codec: Codec) -> int:
+        if codec not in self._codecs:
+            self._codecs.append(codec)
+        return FIRST_CODEC + self._codecs.index(codec)

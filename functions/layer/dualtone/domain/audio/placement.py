@@ -13,8 +13,8 @@ burst agree again within that second, and are placed by their timestamps.
 No two clocks run alike: at 50 ppm two telephones are 20 ms apart after seven minutes. So the fastest packet of every
 minute is compared with that of the first; once they differ by 20 ms the source slips by 20 ms, where it is quietest.
 
-All positions are in samples of 8,000 a second since the call's origin. Timestamps wrap at 2**32 and are only ever
-compared modulo that.
+All positions of a source are in units of its own clock since the call's origin: 8,000 a second for telephones, 48,000
+for Opus. Timestamps wrap at 2**32 and are only ever compared modulo that.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dualtone.domain.audio.g711 import CLOCK_HZ
+from dualtone.domain.audio.positions import TICKS_HZ
 
 Positions = npt.NDArray[np.int64]
 
-TOLERANCE: Final = CLOCK_HZ // 5
-"""By how many samples the two clocks may disagree: 200 ms."""
+TOLERANCE: Final = TICKS_HZ // 5
+"""By how much the two clocks may disagree, in ticks like all that follows: 200 ms."""
 
-LOOK_AHEAD: Final = CLOCK_HZ
+LOOK_AHEAD: Final = TICKS_HZ
 """How long a disagreement must last to be believed, and from how long a beginning the anchor is taken: one second."""
 
-SLIP: Final = CLOCK_HZ // 50
+SLIP: Final = TICKS_HZ // 50
 """By how much a source is moved at once when its clock has drifted so far: 20 ms."""
 
 _STEADY: Final = 50
-_JITTER_WORTH_CORRECTING: Final = CLOCK_HZ // 100
-LONGEST_BURST: Final = 10 * CLOCK_HZ
+_JITTER_WORTH_CORRECTING: Final = TICKS_HZ // 100
+LONGEST_BURST: Final = 10 * TICKS_HZ
 """How late a packet may be and still be placed by its timestamp: ten seconds."""
 _WRAP: Final = 1 << 32
 _HALF: Final = 1 << 31
@@ -51,10 +51,12 @@ class Anchor:
     """How a source's timestamps become positions, and what became of it so far.
 
     Attributes:
+        clock_hz: Rate of the source's timestamps, and of its positions.
         offset: Arrival position minus timestamp, modulo 2**32; None before the first packet.
         anchored: How many times the source was anchored.
     """
 
+    clock_hz: int = TICKS_HZ
     offset: int | None = None
     anchored: int = 0
     _fastest: int | None = None
@@ -74,23 +76,23 @@ class Anchor:
         start = 0
         while start < delay.size:
             if self.offset is None:
-                self.offset = _offset(delay[start:], arrival[start:])
+                self.offset = self._offset(delay[start:], arrival[start:])
                 self.anchored += 1
                 self._fastest = None
             late = _signed(delay[start:] - self.offset)
             position[start:] = arrival[start:] - late
-            astray = np.flatnonzero(np.abs(late) > TOLERANCE)
+            astray = np.flatnonzero(np.abs(late) > self._own(TOLERANCE))
             if not astray.size:
                 break
             first = int(astray[0])
-            following = arrival[start + first :] <= arrival[start + first] + LOOK_AHEAD
-            agrees = following & (np.abs(late[first:]) <= TOLERANCE)
+            following = arrival[start + first :] <= arrival[start + first] + self._own(LOOK_AHEAD)
+            agrees = following & (np.abs(late[first:]) <= self._own(TOLERANCE))
             if not agrees.any():
                 self.offset = None
                 start += first
                 continue
             strays = slice(start + first, start + first + int(np.argmax(agrees)))
-            position[strays] = _stray(position[strays], arrival[strays])
+            position[strays] = self._stray(position[strays], arrival[strays])
             start = strays.stop
         return position
 
@@ -101,35 +103,37 @@ class Anchor:
             late: int64[n], arrival minus place of the window's packets.
 
         Returns:
-            By how many samples the source should slip from somewhere in this window on: 0, ``SLIP`` or ``-SLIP``.
+            By how much the source should slip from somewhere in this window on: 0, or 20 ms to either side.
         """
         if late.size < _STEADY:
             return 0
         fastest = int(late.min())
         if self._fastest is None:
             self._fastest = fastest
-        drifted = fastest - self._fastest
-        return 0 if abs(drifted) < SLIP else SLIP if drifted > 0 else -SLIP
+        drifted, step = fastest - self._fastest, self._own(SLIP)
+        return 0 if abs(drifted) < step else step if drifted > 0 else -step
 
-    def slip(self, samples: int) -> None:
-        """Moves what follows by so many samples."""
+    def slip(self, units: int) -> None:
+        """Moves what follows by so many units of the clock."""
         if self.offset is not None:
-            self.offset += samples
+            self.offset += units
 
+    def _own(self, ticks: int) -> int:
+        return ticks * self.clock_hz // TICKS_HZ
 
-def _offset(delay: npt.NDArray[np.int64], arrival: Positions) -> int:
-    relative = _signed(delay[arrival <= arrival[0] + LOOK_AHEAD] - delay[0])
-    plausible = relative[np.abs(relative) <= LOOK_AHEAD]
-    fastest = int(plausible.min())
-    return int(delay[0]) + (fastest if fastest < -_JITTER_WORTH_CORRECTING else 0)
+    def _offset(self, delay: npt.NDArray[np.int64], arrival: Positions) -> int:
+        look_ahead = self._own(LOOK_AHEAD)
+        relative = _signed(delay[arrival <= arrival[0] + look_ahead] - delay[0])
+        plausible = relative[np.abs(relative) <= look_ahead]
+        fastest = int(plausible.min())
+        return int(delay[0]) + (fastest if fastest < -self._own(_JITTER_WORTH_CORRECTING) else 0)
+
+    def _stray(self, position: Positions, arrival: Positions) -> Positions:
+        """A packet can be late by as long as a network may stall, not early: without that excuse arrival decides."""
+        late = arrival - position
+        return np.where((late >= 0) & (late <= self._own(LONGEST_BURST)), position, arrival)
 
 
 def _signed(difference: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The difference modulo 2**32 that is nearest to zero."""
     return (difference + _HALF) % _WRAP - _HALF
-
-
-def _stray(position: Positions, arrival: Positions) -> Positions:
-    """A packet can be late by as long as a network may stall, but not early: without that excuse arrival decides."""
-    late = arrival - position
-    return np.where((late >= 0) & (late <= LONGEST_BURST), position, arrival)

@@ -11,7 +11,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-FRAME: Final = 160
+from dualtone.domain.audio.positions import TICKS_HZ
+
+FRAMES_A_SECOND: Final = 50
 SILENCE_RMS: Final = 104.0
 """-50 dB of the largest 16-bit sample."""
 
@@ -22,12 +24,14 @@ _SPEECH: Final = 0.05
 class Loudness:
     """Measures the channels of a recording, window by window."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, rate_hz: int = TICKS_HZ) -> None:
         """Begins to measure.
 
         Args:
             channels: How many there are.
+            rate_hz: Samples a second of each.
         """
+        self._frame = rate_hz // FRAMES_A_SECOND
         self._rest = np.zeros((channels, 0), np.int16)
         self._silent = np.zeros(channels, np.int64)
         self._frames = 0
@@ -35,13 +39,13 @@ class Loudness:
     def add(self, window: npt.NDArray[np.int16]) -> None:
         """Takes samples int16[channels, n]; what is left of a frame waits for the next window."""
         samples = np.concatenate((self._rest, window), axis=1) if self._rest.shape[1] else window
-        whole = samples.shape[1] // FRAME * FRAME
+        whole = samples.shape[1] // self._frame * self._frame
         self._rest = samples[:, whole:].copy()
         if not whole:
             return
-        frames = samples[:, :whole].astype(np.float32).reshape(samples.shape[0], -1, FRAME)
+        frames = samples[:, :whole].astype(np.float32).reshape(samples.shape[0], -1, self._frame)
         power = np.einsum("cfs,cfs->cf", frames, frames)
-        self._silent += np.count_nonzero(power < SILENCE_RMS**2 * FRAME, axis=1)
+        self._silent += np.count_nonzero(power < SILENCE_RMS**2 * self._frame, axis=1)
         self._frames += power.shape[1]
 
     @property

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dualtone.domain.audio.g711 import CLOCK_HZ
+from dualtone.domain.audio.positions import TICKS_HZ
 
 Positions = npt.NDArray[np.int64]
 
@@ -30,6 +30,7 @@ class Reception:
         packets: Packets received, duplicates left out.
         lost: Packets that sequence numbers promise and that never came, those inside declared gaps left out.
         duplicates: Packets that came more than once in what was kept.
+        damaged: Packets that are not well-formed for their codec: silence in their place.
     """
 
     def __init__(self, gaps: Sequence[tuple[int, int]] = ()) -> None:
@@ -47,11 +48,12 @@ class Reception:
         self.packets = 0
         self.lost = 0
         self.duplicates = 0
+        self.damaged = 0
 
     @property
     def jitter_ms(self) -> float:
         """Mean of the interarrival jitter estimate over all packets, milliseconds."""
-        return 1000 / CLOCK_HZ * self._jitter_sum / self._jitter_terms if self._jitter_terms else 0.0
+        return 1000 / TICKS_HZ * self._jitter_sum / self._jitter_terms if self._jitter_terms else 0.0
 
     def sequence(self, ssrc: int, sequence: npt.NDArray[np.uint16], position: Positions) -> None:
         """Counts packets by their sequence numbers.
@@ -89,7 +91,7 @@ class Reception:
 
         Args:
             ssrc: The source.
-            delay: int64[n], arrival minus place on the timeline, samples: RFC 3550's R - S but for a constant.
+            delay: int64[n], arrival minus place on the timeline, ticks: RFC 3550's R - S but for a constant.
         """
         if not delay.size:
             return

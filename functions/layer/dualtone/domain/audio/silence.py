@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dualtone.domain.audio.timeline import US_PER_SAMPLE, Window
+from dualtone.domain.audio.positions import TICKS_HZ, US_PER_TICK
+from dualtone.domain.audio.timeline import Window
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.pause import FOREVER_US
 
@@ -64,20 +65,30 @@ class Silence:
             if not inside.all():
                 yield _chosen(block, ~inside)
 
-    def erase(self, window: Window, position: int) -> None:
+    def positions(self) -> dict[int, list[Span]]:
+        """The spans of each stream in ticks, extended outward to whole ones."""
+        return {
+            stream: [
+                ((from_us - self._origin_us) // US_PER_TICK, -((self._origin_us - to_us) // US_PER_TICK))
+                for from_us, to_us in self._spans[row]
+            ]
+            for stream, row in self._rows.items()
+        }
+
+    def erase(self, window: Window, position: int, rate_hz: int = TICKS_HZ) -> None:
         """Sets to zero, in place, what of a window lies in a span.
 
         Args:
             window: int16[streams, n].
-            position: Place of its first sample.
+            position: Place of its first sample, ticks.
+            rate_hz: Its samples a second: a multiple of the ticks.
         """
-        end = position + window.shape[1]
-        for row, spans in enumerate(self._spans):
-            for from_us, to_us in spans:
-                first = (from_us - self._origin_us) // US_PER_SAMPLE
-                last = -((self._origin_us - to_us) // US_PER_SAMPLE)
+        per_tick = rate_hz // TICKS_HZ
+        end = position + window.shape[1] // per_tick
+        for row, spans in enumerate(self.positions().values()):
+            for first, last in spans:
                 if first < end and last > position:
-                    window[row, max(first - position, 0) : min(last, end) - position] = 0
+                    window[row, max(first - position, 0) * per_tick : (min(last, end) - position) * per_tick] = 0
 
     def _note(self, arrival_us: npt.NDArray[np.int64]) -> None:
         for place, (from_us, to_us) in enumerate(self._everywhere):

@@ -4,33 +4,39 @@ The timeline runs from the first to the last packet of any stream, declared gaps
 silence of exactly that length: loss, discontinuous transmission, comfort noise, telephone events, hold, pause.
 Duplicates lie on each other. Memory does not grow with the call: packets are gathered for a minute, decoded at once,
 and given out as soon as nothing can come that belongs before them.
+
+Each stream has a track for every rate at which it sounds; they become one rate when they are given out: 8 kHz, or
+16 kHz if any stream has more than a telephone's bandwidth. Positions of the timeline are ticks (``positions``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dualtone.domain.audio import g711
-from dualtone.domain.audio.g711 import CLOCK_HZ, Law
-from dualtone.domain.audio.payloads import Kind, Kinds, PayloadTable
-from dualtone.domain.audio.placement import LONGEST_BURST, LOOK_AHEAD, Anchor, Positions
+from dualtone.domain.audio.codecs import WIDEBAND_HZ
+from dualtone.domain.audio.decoding import Decoders
+from dualtone.domain.audio.payloads import PayloadTable
+from dualtone.domain.audio.placement import LONGEST_BURST, LOOK_AHEAD
+from dualtone.domain.audio.positions import GRAIN, TICKS_HZ, US_PER_TICK
 from dualtone.domain.audio.reception import Reception
+from dualtone.domain.audio.resample import reach, resample
+from dualtone.domain.audio.sources import Heard, Source
+from dualtone.domain.audio.track import Span, Track
 from dualtone.domain.media_record import StreamBlock
 
 Window = npt.NDArray[np.int16]
 
-US_PER_SAMPLE: Final = 1_000_000 // CLOCK_HZ
-FRAME: Final = CLOCK_HZ // 50
+NARROWBAND_HZ: Final = 8000
+FRAME: Final = TICKS_HZ // 50
 """The shortest timeline, and the packet time of Opus as we use it: 20 ms."""
 
 _BATCH_US: Final = 60_000_000
-_LONGEST_WINDOW: Final = 60 * CLOCK_HZ
+_LONGEST_WINDOW: Final = 60 * TICKS_HZ
 _EARLY_US: Final = 10_000_000
 _TRAILING_US: Final = 60_000_000
 
@@ -48,8 +54,8 @@ class Bounds:
     ended_us: int
 
     def position(self, at_us: int) -> int:
-        """A moment as a position: samples since the answer."""
-        return (at_us - self.answered_us) // US_PER_SAMPLE
+        """A moment as a position: ticks since the answer."""
+        return (at_us - self.answered_us) // US_PER_TICK
 
     def admit(self, block: StreamBlock) -> bool:
         """Says whether a block can be of this call; a clock that ran wild must not make a recording of decades.
@@ -66,39 +72,6 @@ class Bounds:
         return self.position(first), self.position(last)
 
 
-@dataclass(slots=True)
-class _Source:
-    """One stream's packets of one SSRC: its anchor, and packets whose second of look-ahead has not come yet."""
-
-    anchor: Anchor = field(default_factory=Anchor)
-    waiting: list[StreamBlock] = field(default_factory=list)
-
-    def due(self, until_us: int) -> list[StreamBlock]:
-        """Takes out the packets that arrived before a moment."""
-        due = list(takewhile(lambda block: int(block.arrival_us[-1]) < until_us, self.waiting))
-        del self.waiting[: len(due)]
-        return due
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Decoded packets with their places.
-
-    Attributes:
-        row: Their stream's row.
-        position: int64[n], of each packet's first sample.
-        size: int64[n], samples of each packet.
-        samples: int16[sum(size)].
-        hull: The positions that the timeline must reach for them; None if none of the packets is of a declared type.
-    """
-
-    row: int
-    position: Positions
-    size: npt.NDArray[np.int64]
-    samples: Window
-    hull: tuple[int, int] | None
-
-
 class Timeline:
     """Assembles a call.
 
@@ -111,7 +84,12 @@ class Timeline:
         self,
         tables: Mapping[int, PayloadTable],
         bounds: Bounds,
-        gaps: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+        gaps: Mapping[int, Sequence[Span]] | None = None,
+        *,
+        decoders: Decoders | None = None,
+        rate_hz: int | None = None,
+        silent: Mapping[int, Sequence[Span]] | None = None,
+        fades: bool = True,
     ) -> None:
         """Begins a timeline.
 
@@ -119,19 +97,27 @@ class Timeline:
             tables: The payload types of each stream; their order is the order of the rows.
             bounds: When the call was.
             gaps: Declared gaps of each stream, positions from and to.
+            decoders: Decode what does not decode by a table; without them it is kept raw.
+            rate_hz: Rate of the windows; None: as wide as what is heard before the first one.
+            silent: Spans of each stream that will be silenced, positions from and to.
+            fades: Whether audio is faded where it breaks off.
         """
         declared = gaps or {}
         self._tables = tables
-        self._rows = {stream: row for row, stream in enumerate(tables)}
         self._bounds = bounds
-        self._sources: dict[tuple[int, int], _Source] = {}
+        self._decoders = decoders or Decoders(None)
+        self._silent = silent or {}
+        self._fades = fades
+        self._sources: dict[tuple[int, int], Source] = {}
         self._batch_us: int | None = None
         self._latest_us = 0
         self._heard = False
-        self._buffer: Window = np.zeros((len(tables), 0), np.int16)
-        self._start: int | None = None
+        self._tracks: dict[tuple[int, int], Track] = {}
+        self._next: int | None = None
         self._first: int | None = None
         self._end: int | None = None
+        self._rate_hz = rate_hz
+        self._widest_hz = NARROWBAND_HZ
         self.reception = {stream: Reception(declared.get(stream, ())) for stream in tables}
         self.flags: set[str] = set()
         for spans in declared.values():
@@ -139,13 +125,23 @@ class Timeline:
                 self.cover(first, last)
 
     @property
-    def span(self) -> tuple[int, int]:
+    def span(self) -> Span:
         """Where the timeline begins and ends, as positions; equal while nothing is on it."""
         return self._first or 0, self._end or self._first or 0
 
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of the windows; settled when the first one is given out."""
+        return self._rate_hz or self._widest_hz
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether something had more bandwidth than the windows, which had begun before it came."""
+        return self._widest_hz > self.rate_hz
+
     def cover(self, first: int, last: int) -> None:
         """Makes the timeline reach over a span; its beginning cannot move any more once samples were given out."""
-        if self._start is None:
+        if self._next is None:
             self._first = first if self._first is None else min(self._first, first)
         self._end = last if self._end is None else max(self._end, last)
 
@@ -154,11 +150,14 @@ class Timeline:
 
         Yields:
             Windows int16[rows, n] that are complete, each at most a minute, one following the other without a hole.
+
+        Raises:
+            Unavailable: If a decoder fails.
         """
         for block in blocks:
             if not block.arrival_us.size:
                 continue
-            if block.stream not in self._rows:
+            if block.stream not in self._tables:
                 self.flags.add("undeclared_stream")
                 continue
             if not self._bounds.admit(block):
@@ -168,15 +167,18 @@ class Timeline:
             if self._batch_us is None:
                 self._batch_us = arrived_us
             elif arrived_us - self._batch_us >= _BATCH_US:
-                yield from self._settle(self._latest_us - LOOK_AHEAD * US_PER_SAMPLE)
+                yield from self._settle(self._latest_us - LOOK_AHEAD * US_PER_TICK)
                 self._batch_us = arrived_us
             self._latest_us = max(self._latest_us, int(block.arrival_us[-1]))
-            self._sources.setdefault((block.stream, block.ssrc), _Source()).waiting.append(block)
+            self._source(block.stream, block.ssrc).add(block)
 
     def finish(self) -> Iterator[Window]:
         """Gives out the rest, up to the last packet or the end of the last declared gap.
 
         A call without any packet becomes silence from answer to end, at least one frame.
+
+        Raises:
+            Unavailable: If a decoder fails.
         """
         yield from self._settle(self._bounds.ended_us + 2 * _TRAILING_US)
         if not self._heard:
@@ -184,119 +186,80 @@ class Timeline:
             self.cover(0, self._bounds.position(self._bounds.ended_us))
         first, last = self.span
         self.cover(first, max(last, first + FRAME))
-        yield from self._emit(self.span[1])
+        yield from self._emit(self.span[1], to_the_end=True)
+
+    def _source(self, stream: int, ssrc: int) -> Source:
+        found = self._sources.get((stream, ssrc))
+        if found is None:
+            origin_us, table, reception = self._bounds.answered_us, self._tables[stream], self.reception[stream]
+            found = self._sources[stream, ssrc] = Source((stream, ssrc), origin_us, table, reception, self._decoders)
+        return found
 
     def _settle(self, until_us: int) -> Iterator[Window]:
         """Decodes and places what arrived before a moment, and gives out what is complete."""
-        runs = [
-            self._decode(stream, ssrc, source.anchor, due)
-            for (stream, ssrc), source in self._sources.items()
-            if (due := source.due(until_us))
-        ]
-        hulls = [run.hull for run in runs if run.hull is not None]
-        if not hulls:
+        heard: list[tuple[int, Heard]] = []
+        for (stream, _), source in self._sources.items():
+            if (one := source.settle(until_us)) is not None:
+                heard.append((stream, one))
+                self.flags |= one.flags
+        spans = [one.span for _, one in heard if one.span is not None]
+        if not spans:
             return
         self._heard = True
-        first, last = min(hull[0] for hull in hulls), max(hull[1] for hull in hulls)
+        first, last = min(span[0] for span in spans), max(span[1] for span in spans)
         self.cover(first, last)
+        runs = [(stream, run) for stream, one in heard for run in one.runs]
+        if any(run.codec.is_wideband for _, run in runs):
+            self._widest_hz = WIDEBAND_HZ
         yield from self._emit(first - LONGEST_BURST)
-        self._grow(last)
-        for run in runs:
-            self._lay(run)
+        self._begin()
+        for stream, run in runs:
+            if not self._track(stream, run.codec.rate_hz).lay(run.decoded):
+                self.flags.add("late_audio")
         yield from self._emit(min(self.span[1], self._bounds.position(until_us)) - LONGEST_BURST)
 
-    def _decode(self, stream: int, ssrc: int, anchor: Anchor, blocks: Sequence[StreamBlock]) -> _Run:
-        arrival_us = np.concatenate([block.arrival_us for block in blocks])
-        payload_type = np.concatenate([block.payload_type for block in blocks])
-        timestamp = np.concatenate([block.timestamp for block in blocks])
-        size = np.concatenate([block.size for block in blocks]).astype(np.int64)
-        payload = np.concatenate([block.payload for block in blocks])
-        kinds = self._tables[stream].kinds(payload_type, arrival_us)
-        arrival = (arrival_us - self._bounds.answered_us) // US_PER_SAMPLE
-        position = arrival.copy()
-        audible = ((kinds == Kind.A_LAW) | (kinds == Kind.MU_LAW)) & (size > 0)
-        if not audible.all():
-            self._note(kinds)
-            payload = payload[np.repeat(audible, size)]
-            size = np.where(audible, size, 0)
-        position[audible] = anchor.place(timestamp[audible], arrival[audible])
-        reception = self.reception[stream]
-        reception.sequence(ssrc, np.concatenate([block.sequence for block in blocks]), position)
-        late = (arrival - position)[audible]
-        reception.jitter(ssrc, late)
-        samples = _samples(kinds[audible], size[audible], payload)
-        if slip := anchor.drift(late):
-            position[np.flatnonzero(audible)[_quietest(samples, size[audible]) + 1 :]] += slip
-            anchor.slip(slip)
-        ends = (position + size)[kinds != Kind.UNDECLARED]
-        return _Run(
-            row=self._rows[stream],
-            position=position[audible],
-            size=size[audible],
-            samples=samples,
-            hull=(int(position[kinds != Kind.UNDECLARED].min()), int(ends.max())) if ends.size else None,
-        )
+    def _begin(self) -> None:
+        """From now on rate and beginning are settled."""
+        if self._next is None:
+            self._rate_hz = self.rate_hz
+            self._next = self.span[0] // GRAIN * GRAIN
 
-    def _note(self, kinds: Kinds) -> None:
-        if (kinds == Kind.RAW).any():
-            self.flags.add("codec_raw")
-        if (kinds == Kind.UNDECLARED).any():
-            self.flags.add("payload_undeclared")
+    def _track(self, stream: int, rate_hz: int) -> Track:
+        assert self._next is not None
+        found = self._tracks.get((stream, rate_hz))
+        if found is None:
+            around = reach(rate_hz, self.rate_hz)
+            found = Track(rate_hz, self._next, around, self._silent.get(stream, ()), fades=self._fades)
+            self._tracks[stream, rate_hz] = found
+        return found
 
-    def _lay(self, run: _Run) -> None:
-        """Copies samples to their places; packets that follow each other are one copy."""
-        if not run.position.size:
-            return
-        assert self._start is not None
-        broken = (np.flatnonzero(run.position[1:] != run.position[:-1] + run.size[:-1]) + 1).tolist()
-        offsets = np.concatenate(([0], np.cumsum(run.size))).tolist()
-        row = self._buffer[run.row]
-        for first, after in zip([0, *broken], [*broken, run.size.size], strict=True):
-            samples = run.samples[offsets[first] : offsets[after]]
-            at = int(run.position[first]) - self._start
-            if at < 0:
-                self.flags.add("late_audio")
-                samples, at = samples[-at:], 0
-            row[at : at + samples.size] = samples
-
-    def _grow(self, last: int) -> None:
-        if self._start is None:
-            self._start = self.span[0]
-        missing = last - self._start - self._buffer.shape[1]
-        if missing > 0:
-            filled = self._buffer.shape[1]
-            longer = np.zeros((len(self._rows), filled + missing), np.int16)
-            longer[:, :filled] = self._buffer
-            self._buffer = longer
-
-    def _emit(self, until: int) -> Iterator[Window]:
+    def _emit(self, until: int, *, to_the_end: bool = False) -> Iterator[Window]:
         """Gives out everything before a position; what was never laid there is silence."""
-        if self._start is None:
+        if self._next is None:
             if self.span[0] >= until:
                 return
-            self._start = self.span[0]
-        while self._start < until:
-            length = min(until - self._start, _LONGEST_WINDOW)
-            self._grow(self._start + length)
-            window, self._buffer = self._buffer[:, :length], self._buffer[:, length:].copy()
-            self._start += length
-            yield window
+            self._begin()
+        assert self._next is not None
+        end = -(-until // GRAIN) * GRAIN if to_the_end else until // GRAIN * GRAIN
+        per_tick = self.rate_hz // TICKS_HZ
+        while self._next < end:
+            start, length = self._next, min(end - self._next, _LONGEST_WINDOW)
+            window = self._window(length)
+            self._next += length
+            yield window[:, max(self.span[0] - start, 0) * per_tick : (min(until, self._next) - start) * per_tick]
 
-
-def _quietest(samples: Window, size: npt.NDArray[np.int64]) -> int:
-    """Which of the packets is the quietest one."""
-    starts = np.concatenate(([0], np.cumsum(size)[:-1]))
-    return int(np.argmin(np.add.reduceat(np.abs(samples.astype(np.int32)), starts) / size))
-
-
-def _samples(kinds: Kinds, size: npt.NDArray[np.int64], payload: npt.NDArray[np.uint8]) -> Window:
-    """Decodes the packets of a window, whatever mixture of laws they are."""
-    laws = [law for law in Law if (kinds == law).any()]
-    if len(laws) == 1:
-        return g711.decode(laws[0], payload)
-    of_octet = np.repeat(kinds, size)
-    samples = np.zeros(payload.size, np.int16)
-    for law in laws:
-        chosen = of_octet == law
-        samples[chosen] = g711.decode(law, payload[chosen])
-    return samples
+    def _window(self, ticks: int) -> Window:
+        window = np.zeros((len(self._tables), ticks * self.rate_hz // TICKS_HZ), np.int16)
+        limits = np.iinfo(np.int16)
+        laid: set[int] = set()
+        for row, stream in enumerate(self._tables):
+            for (of_stream, rate_hz), track in self._tracks.items():
+                if of_stream != stream:
+                    continue
+                samples = resample(track.take(ticks), rate_hz, self.rate_hz)
+                if row in laid:
+                    window[row] = np.clip(window[row].astype(np.int32) + samples, limits.min, limits.max)
+                else:
+                    window[row] = samples
+                laid.add(row)
+        return window
