@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dualtone.domain.ids import CallId
 from sbc_agent.protocol.snapshot import SessionSnapshot
-from sbc_agent.runtime import journal
+from sbc_agent.runtime import journal, journal_file
 from sbc_agent.runtime.journal import Journal, Legacy, LiveCall, RestingPorts
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
@@ -79,12 +79,16 @@ def test_an_ended_call_leaves_its_ports_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rested_ports_are_forgotten_while_running(tmp_path: Path) -> None:
-    """The directory does not grow with the calls that were."""
+def test_rested_ports_are_forgotten_while_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file does not grow with the calls that were: it is rewritten, with what still counts."""
+    monkeypatch.setattr(journal_file, "REWRITE_BYTES", 1_000)
     kept, _ = opened(tmp_path)
-    for number in range(10):
+    sizes = []
+    for number in range(100):
         kept.end(CallId(f"{CALL[:-2]}{number:02d}"), RestingPorts(1000.0 + 20 * number, PORTS))
-    assert len(list(tmp_path.iterdir())) == 2
+        sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+    assert max(sizes) < 2_000
+    assert opened(tmp_path, now=2_980.0)[1].resting == [RestingPorts(2_960.0, PORTS), RestingPorts(2_980.0, PORTS)]
 
 
 def test_another_boot_is_not_believed(tmp_path: Path) -> None:
@@ -107,10 +111,10 @@ def test_only_this_user_may_read_it(tmp_path: Path) -> None:
 
 
 def test_what_is_written_already_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that changes nothing costs no file."""
+    """A message that changes nothing costs no line."""
     kept, _ = opened(tmp_path)
     kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
-    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(os, "write", lambda *_: pytest.fail("written"))
     kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
 
 
@@ -140,10 +144,16 @@ def fault_points(monkeypatch: pytest.MonkeyPatch, point: int, half: bool) -> Non
     monkeypatch.setattr(Path, "unlink", stepping(Path.unlink))
 
 
+@pytest.mark.parametrize("rewriting", [False, True], ids=["appended", "rewritten"])
 @pytest.mark.parametrize("half", [False, True], ids=["whole", "half"])
-@pytest.mark.parametrize("point", range(1, 12))
-def test_a_kill_between_any_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int, half: bool) -> None:
+@pytest.mark.parametrize("point", range(1, 14))
+def test_a_kill_between_any_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int, half: bool, rewriting: bool
+) -> None:
     """The next run finds the last state or the one before it, a call or its ports: nothing torn, nothing else."""
+    if rewriting:
+        monkeypatch.setattr(journal_file, "REWRITE_BYTES", 0)
+        monkeypatch.setattr(journal_file, "_REWRITE_TIMES", 0)
     kept, _ = opened(tmp_path)
     kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
     done: list[Legacy] = [Legacy(live=[LiveCall(CALL, 5, SESSIONS[0])], clock_offset_us=OFFSET_US)]
@@ -169,10 +179,8 @@ def test_a_kill_between_any_two_steps(tmp_path: Path, monkeypatch: pytest.Monkey
         else:
             allowed = done[-1:]
     _, legacy = opened(tmp_path)
-    if legacy.live and legacy.resting:  # both files of a call that has just ended: the dialog is asked after
-        legacy.resting.clear()
     assert legacy in allowed
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in tmp_path.iterdir()] == ["calls"]
 
 
 def test_a_disk_that_refuses_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,19 +221,23 @@ def test_damaged_files_are_dropped(tmp_path_factory: pytest.TempPathFactory, dat
             )
         )
     _, legacy = opened(directory)
-    assert len(legacy.live) + len(legacy.resting) == len(list(directory.iterdir())) <= 2 - legacy.dropped
+    assert len(legacy.live) + len(legacy.resting) + legacy.dropped <= 2
+    legacy.dropped = 0
+    assert opened(directory)[1] == legacy
 
 
-def test_no_file_is_believed_beyond_its_size(tmp_path: Path) -> None:
-    """A file that no run of ours wrote cannot fill the memory."""
-    opened(tmp_path)
-    (tmp_path / f"{CALL}.live").write_bytes(b" " * (journal.MAX_FILE_BYTES + 1))
+def test_no_file_is_believed_beyond_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that no run of ours wrote cannot fill the memory; what else lies there is removed."""
+    kept, _ = opened(tmp_path)
+    kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
     (tmp_path / "stray").write_text("x")
-    assert opened(tmp_path)[1] == Legacy(dropped=2)
+    monkeypatch.setattr(journal_file, "MAX_FILE_BYTES", 100)
+    assert opened(tmp_path)[1] == Legacy(dropped=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_costs_a_call_little(tmp_path: Path) -> None:
-    """REQ: PERFORMANCE.md: call setup. Writing a call takes the processor less than a millisecond at the median."""
+    """REQ: PERFORMANCE.md: call setup. Writing a call takes less than half a millisecond of the processor."""
     kept, _ = opened(tmp_path)
     medians = []
     for batch in range(5):  # the best of them: the machine may be busy with other things
@@ -236,7 +248,7 @@ def test_it_costs_a_call_little(tmp_path: Path) -> None:
             took.append(time.thread_time() - began)
         medians.append(sorted(took)[20])
     print(f"journal: {1e6 * min(medians):.0f} us at the median")
-    assert min(medians) < 0.001
+    assert min(medians) < 0.0005
 
 
 def test_the_boot_is_known() -> None:
