@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from dualtone.domain.audio.codecs import codec_of, is_quiet
 from dualtone.domain.call_files import (
     EpochEntry,
     GapEntry,
@@ -34,7 +35,6 @@ RESTART: Final = "restart"
 TONES: Final = "tones"
 NEAR_US: Final = 2_000_000
 """Spans of blanked tones that are nearer to each other are declared as one: nobody can count the keys."""
-DECODED_CODECS: Final = frozenset({"PCMA", "PCMU", "CN", "TELEPHONE-EVENT"})
 NOWHERE: Final = -1
 _USUAL_CLOCK_HZ: Final = 8_000
 
@@ -87,7 +87,9 @@ class Stream:
     @property
     def kept_raw(self) -> bool:
         """Whether a codec was negotiated that is kept but not decoded."""
-        return any(entry.codec.upper() not in DECODED_CODECS for entry in self.formats)
+        return not all(
+            is_quiet(entry.codec) or codec_of(entry.codec, entry.clock_hz, entry.channels) for entry in self.formats
+        )
 
     @property
     def entry(self) -> StreamEntry:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dualtone.domain.audio.codecs import codec_of
 from sbc_agent.protocol import sdes
 from sbc_agent.protocol.sdes import CryptoLine, SrtpTerms
 from sbc_agent.protocol.sdp import Codec, Direction, Media, SessionDescription
@@ -19,10 +20,6 @@ FLAG_MEDIA_REFUSED: Final = "media-refused"
 FLAG_CODEC_RAW: Final = "codec-not-decodable"
 
 _G711: Final = frozenset({("PCMA", 8000, 1), ("PCMU", 8000, 1)})
-# REQ: RFC 3551 section 4.5.2: the clock of G.722 is 8000 Hz though it samples at 16000. Linear PCM comes at any rate.
-_DECODABLE: Final = frozenset({*_G711, ("G722", 8000, 1), ("G729", 8000, 1)})
-_OPUS: Final = ("OPUS", 48000)  # RFC 7587 section 7: always written 48000/2; some leave the channels out
-_LINEAR: Final = "L16"
 _COMFORT_NOISE: Final = "CN"
 _EVENTS: Final = "telephone-event"
 
@@ -235,7 +232,7 @@ def _shape(codec: Codec) -> tuple[str, int, int]:
 
 
 def _is_decodable(codec: Codec) -> bool:
-    return _shape(codec) in _DECODABLE or codec.name == _LINEAR or (codec.name, codec.clock_hz) == _OPUS
+    return codec_of(*_shape(codec)) is not None
 
 
 def _crypto_lines(item: StreamPlan, keys: Mapping[int, bytes]) -> list[str]:
