@@ -22,7 +22,7 @@ routes: Final = Routes()
 
 WEBHOOK_PATH: Final = "/v1/webhooks/payments/{endpoint_id}"
 _ACTIONS: Final[dict[str, Action]] = {"card_entry.started": "pause", "card_entry.ended": "resume"}
-_DECISIONS: Final[dict[str, tuple[Fate, Cause]]] = {
+DECISIONS: Final[dict[str, tuple[Fate, Cause]]] = {
     "consent.given": ("keep", "consent"),
     "consent.refused": ("discard", "consent"),
     "recording.keep": ("keep", "on_demand"),
@@ -62,8 +62,8 @@ def report_payment(call: Call) -> Answer:
     report: requests.PaymentReport = call.parameters
 
     def act(command: str, received_at_ms: int) -> tuple[int, str]:
-        if report.type in _DECISIONS:
-            decision, cause = _DECISIONS[report.type]
+        if report.type in DECISIONS:
+            decision, cause = DECISIONS[report.type]
             endpoint, named = call.endpoint, report.data.call
             shown = policy_routes.decided(
                 call, endpoint.tenant, endpoint.actor, decision, cause, named, how="webhook", command=command

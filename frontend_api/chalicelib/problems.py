@@ -116,6 +116,9 @@ def outcome_of(error: Exception) -> Outcome:
 def _violations(error: ValidationError) -> list[dict[str, Any]]:
     """Where and what, but never the value: it may be a number or a name."""
     return [
-        {"parameter": ".".join(map(str, violation["loc"])) or "body", "detail": violation["msg"]}
+        {
+            "parameter": ".".join(map(str, violation["loc"])) or "body",
+            "detail": violation["msg"].removeprefix("Value error, "),
+        }
         for violation in error.errors(include_url=False, include_input=False, include_context=False)
     ]

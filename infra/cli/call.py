@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import json
-import os
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +16,7 @@ from typing import Any, Final
 
 import requests
 
+from infra.cli import api_access
 from infra.local.client import ApiClient, ApiProblem
 
 OK, FAILED, NOT_YET, TOO_LATE = 0, 1, 3, 4
@@ -59,19 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         options.add_argument("--cause", choices=_CAUSES, default="manual", help="which cause (default: manual)")
         if verb == "pause":
             options.add_argument(
-                "--effective-at", type=_moment, metavar="TIME", help="when it began: RFC 3339 with a zone"
+                "--effective-at", type=api_access.moment, metavar="TIME", help="when it began: RFC 3339 with a zone"
             )
-            options.add_argument("--until", type=_moment, metavar="TIME", help="when it ended, if it is over")
+            options.add_argument("--until", type=api_access.moment, metavar="TIME", help="when it ended, if it is over")
             options.add_argument("--lease", type=int, metavar="S", help="how long it lasts without another word")
-        _add_common(options)
+        api_access.add_arguments(options)
     watch = verbs.add_parser("watch", help="follow live calls", description="follow live calls until interrupted")
     watch.add_argument("--interval", type=float, default=1.0, metavar="S", help="between looks (default: 1)")
-    _add_common(watch)
+    api_access.add_arguments(watch)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Does it; returns the exit status."""
-    fault = _fault(arguments)
+    fault = api_access.fault(arguments)
     if fault:
         sys.stderr.write(f"dualtone call: {fault}\n")
         return FAILED
@@ -86,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"dualtone call: {error.problem.get('detail') or error}\n")
         return FAILED
     except requests.RequestException as error:
-        sys.stderr.write(f"dualtone call: {_unreachable(error)}\n")
+        sys.stderr.write(f"dualtone call: {api_access.unreachable(error)}\n")
         return FAILED
     _say(json.dumps(answer) if arguments.json else "\n".join(told(answer)))
     return _STATUS[answer["outcome"]]
@@ -158,40 +156,6 @@ def _line(call: Json, what: str) -> str:
     parties = " - ".join(party["number"] or party["aor"] for party in call.get("parties") or ())
     causes = f" ({', '.join(call['causes'])})" if what == "paused" else ""
     return f"{call['call_id']}  {what}{causes}  since {call['started_at']}  {parties}".rstrip()
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--api", default=os.environ.get("DUALTONE_API"), metavar="URL", help="default: $DUALTONE_API")
-    parser.add_argument("--token", default=os.environ.get("DUALTONE_TOKEN"), help="default: $DUALTONE_TOKEN")
-    parser.add_argument("--ca", metavar="FILE", help="certificate to trust, for an agent's LAN endpoint")
-    parser.add_argument("--json", action="store_true", help="write JSON")
-
-
-def _fault(arguments: argparse.Namespace) -> str:
-    if not arguments.api or not arguments.token:
-        return "say --api and --token, or set DUALTONE_API and DUALTONE_TOKEN"
-    if not arguments.api.startswith(("https://", "http://")):
-        return f"{arguments.api}: write the API's address with https:// before it"
-    if arguments.ca and not pathlib.Path(arguments.ca).is_file():
-        return f"--ca {arguments.ca}: no such file"
-    return ""
-
-
-def _unreachable(error: requests.RequestException) -> str:
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the certificate is not trusted: for an agent's LAN endpoint, say --ca with its lan.crt"
-    return f"the API does not answer: {type(error).__name__}"
-
-
-def _moment(text: str) -> str:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        example = "2026-11-24T10:15:02Z"
-        raise argparse.ArgumentTypeError(f"{text}: write an RFC 3339 time with a zone, such as {example}") from error
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text}: say the zone too, for example {text}Z")
-    return moment.isoformat()
 
 
 def _every(interval_s: float) -> Callable[[], bool]:

@@ -49,6 +49,10 @@ class ApiClient:
         """POSTs JSON and returns the answer's JSON; raises ApiProblem."""
         return self._json(self.request("POST", path, json=body))
 
+    def put(self, path: str, body: dict[str, Any], *, if_match: str) -> dict[str, Any]:
+        """PUTs JSON in place of one version (RFC 9110 section 13.1.1) and returns the answer's; raises ApiProblem."""
+        return self._json(self.request("PUT", path, json=body, headers={"If-Match": if_match}))
+
     def status(self, path: str) -> int:
         """The status that a GET is answered with."""
         return self.request("GET", path).status_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from dualtone.adapters import wiring
@@ -18,6 +18,7 @@ from dualtone.domain.kek import KeyItem, KeyScope
 from dualtone.domain.pause import Pause
 from dualtone.domain.period import DAY_MS, month_of
 from dualtone.domain.recording_entry import Channel, ChannelQuality, Gap, RecordingEntry
+from dualtone.domain.recording_ruling import Chosen, Kept
 from dualtone.domain.tenancy import Verb
 from dualtone.usecases import wrap_keys
 from dualtone.usecases.commit_recording import Commit
@@ -28,6 +29,8 @@ from tests.vault_samples import HEADER_PAGES, pages_of
 AGENT: Final = AgentId("agt_01JD0000000000000000000000")
 CALLER: Final = "+442079460123"
 CALLEE: Final = "+33123456789"
+KEPT: Final = Kept(3, "hotline", "consent", "consent", "keep", "dtmf", 1_800_000_000_000_000, "")
+ACCEPTED: Final = Chosen("accept", "dtmf", 1_800_000_000_000_000, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ def _entry(
         flags=("metadata-partial",),
         retention_until_ms=started_at_ms + 365 * DAY_MS,
         certificates=(_certificate(attempt, started_at_ms),),
+        policy_rule=KEPT.rule,
+        policy_version=KEPT.version,
     )
 
 
@@ -185,4 +190,7 @@ def _metadata(caller: str, callee: str, sip_call_id: str) -> dict[str, Any]:
         "groups": [],
         "user_agent": "SBC/1.0",
         "extensions": {},
+        "lines": [caller],
+        "policy": asdict(KEPT),
+        "consents": [asdict(ACCEPTED)],
     }

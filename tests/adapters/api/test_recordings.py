@@ -116,6 +116,15 @@ def test_officers_see_parties_and_administrators_do_not(officer: str, administra
     hidden = call("GET", LIST, token=administrator, query=query).json["recordings"][0]
     assert [party["number"] for party in seen["participants"]] == [CALLER, CALLEE]
     assert hidden == seen | {"participants": None}
+    assert (hidden["policy_rule"], hidden["policy_version"]) == ("hotline", 3)
+
+
+def test_a_recording_says_why_it_is_kept(officer: str, recording: Made) -> None:
+    """Its line, the rule with its basis, and who chose what, when and how."""
+    found = call("GET", ONE, path={"recording_id": recording.recording_id}, token=officer).json
+    assert found["lines"] == [CALLER]
+    assert (found["policy"]["rule"], found["policy"]["basis"], found["policy"]["how"]) == ("hotline", "consent", "dtmf")
+    assert found["choices"] == [{"choice": "accept", "how": "dtmf", "by": "", "at": "2027-01-15T08:00:00.000Z"}]
 
 
 def test_a_recording_says_who_is_heard_in_which_channel(officer: str, recording: Made) -> None:
