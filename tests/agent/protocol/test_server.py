@@ -8,6 +8,7 @@ from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.limits import Rate, SipLimits
 from sbc_agent.protocol.media_session import FLAG_ANSWER_MISSING, FLAG_DIGITS_SUPPRESSED, FLAG_NO_METADATA
 from sbc_agent.protocol.message import Request, Response
+from sbc_agent.protocol.recognition import MAX_ASKED_CHARACTERS, MAX_ASKED_HEADERS
 from sbc_agent.protocol.server_session import FLAG_DIALOG_LOST, FLAG_NO_ACK
 from sbc_agent.protocol.transaction_layer import MAX_HELD_BYTES
 from sbc_agent.protocol.transactions import T1
@@ -417,6 +418,43 @@ def test_options_is_answered() -> None:
     assert "INVITE" in answer.required("allow")
     assert "siprec" in answer.required("supported")
     assert "+sip.srs" in answer.required("contact")
+
+
+HEADERS = ("X-Consent", "no"), ("P-Charging-Vector", "icid-value=1"), ("x-consent", "yes"), ("Subject", "none of it")
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE", "INFO"])
+def test_headers_that_a_policy_may_ask_for(method: str) -> None:
+    """What no standard defines is told by name in lower case, equal names joined; the latest word of a name counts."""
+    under, src = Under(), Src()
+    under.call(src)
+    assert under.updated[-1].headers == {}
+    told = len(under.updated)
+    body = crlf(TWO_STREAMS) if method == "INVITE" else b""
+    assert status(under.receive(src.request(method, SDP, *HEADERS, body=body))) == 200
+    assert under.updated[-1].headers == {"x-consent": "no, yes", "p-charging-vector": "icid-value=1"}
+    assert len(under.updated) == told + 1
+    under.receive(src.request("INFO", ("X-Consent", "maybe")))
+    assert under.updated[-1].headers == {"p-charging-vector": "icid-value=1", "x-consent": "maybe"}
+    assert "maybe" not in repr(under.updated[-1])
+    assert "x-consent" not in under.updated[-1].facts["extensions"]
+    under.receive(src.request("INFO", ("X-Consent", "maybe")))
+    assert len(under.updated) == told + 2, "the same word again is no news"
+
+
+def test_headers_have_a_bound() -> None:
+    """Of more names than that the latest stay, and no value is longer than that."""
+    under, src = Under(), Src()
+    many = [(f"X-Name-{number}", "v" * 5_000) for number in range(MAX_ASKED_HEADERS)]
+    under.call(src)
+    under.receive(src.request("INFO", ("X-First", "1")))
+    under.receive(src.request("INFO", *many[:6]))
+    for start in range(6, MAX_ASKED_HEADERS, 6):
+        under.receive(src.request("INFO", *many[start : start + 6]))
+    told = under.updated[-1].headers
+    assert len(told) == MAX_ASKED_HEADERS
+    assert "x-first" not in told
+    assert {len(value) for value in told.values()} == {MAX_ASKED_CHARACTERS}
 
 
 def test_info_is_answered_and_pressed_keys_are_not_stored() -> None:

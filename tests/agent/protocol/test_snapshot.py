@@ -1,5 +1,6 @@
 """A server that is killed and restored answers as one that never was, and keeps no names."""
 
+import base64
 import itertools
 import json
 from typing import Any
@@ -14,10 +15,12 @@ from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address, sdp, snapshot
 from sbc_agent.protocol.dialogs import QUIET_SECONDS
 from sbc_agent.protocol.flow import Flow
+from sbc_agent.protocol.media_session import FLAG_SRTP_KEYS_LOST
 from sbc_agent.protocol.message import Request, Response
+from sbc_agent.protocol.sdes import FLAG_SRTP_KEYS_VISIBLE
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.snapshot import impersonal
-from sbc_agent.protocol.uas import ServerSettings
+from sbc_agent.protocol.uas import LONGEST_SESSION_SECONDS, ServerSettings
 from tests.agent.protocol.builders import (
     MEDIA_ADDRESS,
     METADATA,
@@ -32,6 +35,7 @@ from tests.agent.protocol.builders import (
     status,
     tag_of,
 )
+from tests.agent.protocol.test_server import ok
 
 SDP = ("Content-Type", "application/sdp")
 HELD = TWO_STREAMS.replace("a=sendonly", "a=inactive")
@@ -52,12 +56,12 @@ class Survivor(Under):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens = itertools.count(1)
+        self.tokens, self.octets = itertools.count(1), counted_octets()
         self.server = self.fresh()
         self.journal: dict[int, bytes] = {}
 
     def fresh(self) -> SipServer:
-        return SipServer(ServerSettings(MEDIA_ADDRESS), lambda: f"{next(self.tokens):032x}", counted_octets())
+        return SipServer(ServerSettings(MEDIA_ADDRESS), lambda: f"{next(self.tokens):032x}", self.octets)
 
     def pump(self) -> list[Request | Response]:
         sent = super().pump()
@@ -379,3 +383,73 @@ def test_metadata_is_not_asked_for_twice() -> None:
     bare = Survivor()
     restarted(Src(), bare, metadata=None)
     assert bare.updated[-1].facts["flags"] == ["no-metadata"]
+
+
+SECURED = TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP", 1).replace(
+    "a=label:1", "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:LUV0oNDOSB9F0gw60mV/9/ySYI27BYvNw6eII5Ed\na=label:1"
+)
+
+
+def test_keys_are_not_kept() -> None:
+    """No key of the peer's or of ours, nor any part of one, reaches the journal."""
+    under, src = Survivor(), Src()
+    answer = under.call(src, sdp=SECURED)
+    assert b"inline:AQEBAQ" in answer.body
+    (text,) = under.journal.values()
+    assert b"AES_CM_128_HMAC_SHA1_80" in text, "which suite was agreed is no secret"
+    for secret in (b"LUV0", b"AQEB", b"oNDOSB9F", base64.b64decode("LUV0oNDO")):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("offering", ["INVITE", "UPDATE"])
+def test_streams_of_srtp_wait_for_the_next_offer(offering: str) -> None:
+    """What came under keys that a restart forgot cannot be opened: inactive and flagged until an offer names keys."""
+    under, src = Survivor(), Src()
+    first = restarted(src, under, sdp=SECURED)
+    restored = under.updated[-1]
+    assert [(stream.active, stream.crypto) for stream in restored.streams] == [(False, None), (True, None)]
+    assert restored.facts["flags"] == [FLAG_SRTP_KEYS_VISIBLE, FLAG_SRTP_KEYS_LOST]
+    answer = only(under.receive(src.request(offering, SDP, body=crlf(SECURED))))
+    streams = under.updated[-1].streams
+    assert [stream.active for stream in streams] == [True, True]
+    assert streams[0].crypto is not None
+    before, after = sdp.parse(first.body), sdp.parse(answer.body)
+    assert (before.origin.version, after.origin.version) == ("1", "2"), "our key is another"
+    assert before.media[0].crypto != after.media[0].crypto
+    assert [media.port for media in after.media] == [media.port for media in before.media]
+
+
+def test_asked_for_an_offer_after_a_restart_we_offer_srtp() -> None:
+    """A re-INVITE without an offer: ours names the agreed suite, and the answer in the ACK brings the peer's key."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    ours = sdp.parse(only(under.receive(src.request("INVITE"))).body)
+    assert [(media.protocol, len(media.crypto)) for media in ours.media] == [("RTP/SAVP", 1), ("RTP/AVP", 0)]
+    assert ours.media[0].crypto[0].startswith("7 AES_CM_128_HMAC_SHA1_80 inline:")
+    under.receive(src.request("ACK", SDP, body=crlf(SECURED)))
+    assert [stream.active for stream in under.updated[-1].streams] == [True, True]
+
+
+def test_a_pause_of_the_src_outlives_a_restart() -> None:
+    """What AudioCodes paused by INFO stays paused until it says otherwise."""
+    under, src = Survivor(), Src()
+    under.call(src)
+    under.receive(src.request("INFO", ("X-AC-Action", "pause-siprec")))
+    under.restart()
+    assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+    under.receive(src.request("INFO", ("X-AC-Action", "resume-siprec")))
+    assert [stream.active for stream in under.updated[-1].streams] == [True, True]
+
+
+def test_the_longest_duration_counts_from_the_first_answer() -> None:
+    """A restart does not lengthen it."""
+    under, src = Survivor(), Src()
+    under.call(src)
+    began = under.now
+    under.now += 1_000
+    under.restart()
+    while not under.ended and (at := under.server.timer()) is not None:
+        for asked in under.advance(at - under.now):
+            if isinstance(asked, Request) and asked.method == "OPTIONS":
+                under.receive(ok(under, code=200))
+    assert under.ended[0].at == pytest.approx(began + LONGEST_SESSION_SECONDS)
