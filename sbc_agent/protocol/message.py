@@ -7,7 +7,7 @@ their own: `via.py`, `address.py`, `cseq.py`, `content_type.py`, `uri.py`. What 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dualtone.domain.errors import MalformedInput
@@ -51,16 +51,20 @@ class _Message:
 
     headers: Headers
     body: bytes = b""
+    _values: dict[str, list[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, value in self.headers:  # once: a message is asked for its headers dozens of times
+            self._values.setdefault(canonical_name(key), []).append(value)
 
     def header(self, name: str) -> str | None:
         """The first value of a header, by its full name, or None."""
-        wanted = name.lower()
-        return next((value for key, value in self.headers if canonical_name(key) == wanted), None)
+        values = self._values.get(name.lower())
+        return values[0] if values else None
 
     def all(self, name: str) -> list[str]:
         """All values of a header as written, one an occurrence."""
-        wanted = name.lower()
-        return [value for key, value in self.headers if canonical_name(key) == wanted]
+        return list(self._values.get(name.lower(), ()))
 
     def listed(self, name: str) -> list[str]:
         """All values of a list header, several on a line told apart."""
