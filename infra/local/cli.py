@@ -29,6 +29,7 @@ SUBCOMMANDS: dict[str, Entry] = {
     "demo": Entry("record one real call and prove what became of it", "infra.local.demo"),
     "call": Entry("pause, resume and watch calls", "infra.cli.call"),
     "policy": Entry("show, change and try the recording policy", "infra.cli.policy"),
+    "agent": Entry("list agents, and revoke one", "infra.cli.agent"),
     "desk": Entry("pause, keep and watch your own calls, on site", "infra.cli.desk"),
     "ops": Entry("explain what the functions gave up, and send it again", "infra.cli.ops"),
 }

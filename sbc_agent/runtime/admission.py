@@ -80,14 +80,21 @@ class Admission:
     def __init__(self, capacity: Capacity, calls: Callable[[], int]) -> None:
         self._most_calls = capacity.calls
         self._calls = calls
+        self._closed: str | None = None
         self._queues: dict[Queue, _Lateness] = {
             "sip_late": _Lateness(capacity.sip),
             "loop_late": _Lateness(capacity.sip),
             "media_late": _Lateness(capacity.media),
         }
 
+    def close(self, reason: str) -> None:
+        """Refuses every new call from now on, for a reason in a word; any thread may."""
+        self._closed = reason
+
     def refusal(self, now: float) -> str | None:
         """Why a new call is refused now; None if it is taken."""
+        if self._closed is not None:
+            return self._closed
         if 0 < self._most_calls <= self._calls():
             return "max_calls"
         return next((name for name, queue in self._queues.items() if queue.stands(now)), None)

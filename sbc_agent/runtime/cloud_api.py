@@ -30,12 +30,14 @@ class Refused(PolicyViolation):
     Attributes:
         status: The HTTP status.
         title: The title of the problem detail (RFC 9457), or the status's own phrase.
+        type: The problem's type, empty if it has none.
     """
 
-    def __init__(self, status: int, title: str) -> None:
+    def __init__(self, status: int, title: str, problem_type: str = "") -> None:
         super().__init__(f"the API answered {status} {title}")
         self.status = status
         self.title = title
+        self.type = problem_type
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -112,13 +114,14 @@ class CloudApi:
 def _refusal(error: urllib.error.HTTPError) -> Refused | Unavailable:
     if error.code in _TRY_AGAIN:
         return Unavailable(f"the API answered {error.code}")
-    title = http.client.responses.get(error.code, "error")
+    title, problem_type = http.client.responses.get(error.code, "error"), ""
     try:
         problem = json.loads(error.read(_ANSWER_LIMIT_BYTES))
         title = str(problem.get("detail") or problem.get("title") or title)[:200]
+        problem_type = str(problem.get("type", ""))[:200]
     except (ValueError, AttributeError, OSError):
         pass  # a problem detail is a courtesy; the status is the answer
-    return Refused(error.code, title)
+    return Refused(error.code, title, problem_type)
 
 
 def _plain(error: BaseException) -> str:

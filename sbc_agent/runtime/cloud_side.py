@@ -20,6 +20,7 @@ from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_s
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
 from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.transfers import Patience
 from sbc_agent.runtime.uplink import Uplink
@@ -36,11 +37,19 @@ class CloudSide:
         key: Its key.
         spool: What is to be sent.
         clock: The agent's clock.
+        revocation: Whether the agent is revoked.
         log: Where it tells what happens.
     """
 
     def __init__(
-        self, config: AgentConfig, identity: Identity, key: AgentKey, spool: Spool, clock: AgentClock, log: Log
+        self,
+        config: AgentConfig,
+        identity: Identity,
+        key: AgentKey,
+        spool: Spool,
+        clock: AgentClock,
+        revocation: Revocation,
+        log: Log,
     ) -> None:
         api, state_dir = CloudApi(), config.agent.state_dir
         self._time = TrueTime(clock)
@@ -48,8 +57,10 @@ class CloudSide:
             api=api, base=identity.api, clock=clock, true_time=self._time, state_dir=state_dir, log=log
         )
         now_s = self._sampler.now_s
-        self._tokens = TokenSource(api=api, key=key, identity=identity, state_dir=state_dir, log=log, clock=now_s)
-        session = agent_session(AgentCredentials(self._tokens, clock=now_s), identity.region, clock=now_s)
+        self._tokens = TokenSource(
+            api=api, key=key, identity=identity, state_dir=state_dir, log=log, revocation=revocation, clock=now_s
+        )
+        session = agent_session(AgentCredentials(self._tokens, clock=now_s), identity.region, revocation, clock=now_s)
         threads = config.uplink.threads
         self._uplink = Uplink(
             spool=spool,
@@ -68,6 +79,7 @@ class CloudSide:
             true_time=self._time,
             spool=spool,
             uplink=self._uplink,
+            revocation=revocation,
             log=log,
         )
 

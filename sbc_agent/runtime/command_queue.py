@@ -17,7 +17,8 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Final
 
-from dualtone.domain import call_command, call_decision, canonical
+from dualtone.domain import agent_revocation, call_command, call_decision, canonical
+from dualtone.domain.agent_revocation import Revoked
 from dualtone.domain.call_command import Command
 from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, Unavailable
@@ -54,6 +55,7 @@ class CommandQueue:
         obey: Hands a verified command to the event loop; done when it would survive the end of the process.
         decide: Likewise a verified decision.
         refresh: Fetches what is new, as a verified refresh asks; raises Unavailable to be asked again.
+        revoked: Is told of a verified revocation.
         log: Where alarms are told.
         clock: Monotonic seconds.
         random: Draws from [0, 1), for the jitter.
@@ -68,19 +70,27 @@ class CommandQueue:
         obey: Obey,
         decide: Decide,
         refresh: Callable[[Refresh], None],
+        revoked: Callable[[], None],
         log: Log,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_numbers.random,
     ) -> None:
         self._client = client
         self._identity = identity
-        self._receipts = receipts
         self._obey = obey
         self._decide = decide
         self._refresh = refresh
+        self._revoked = revoked
         self._log = log
         self._clock = clock
         self._random = random
+        self._acts: dict[str, Callable[[Envelope], str | ThreadFuture[str]]] = {
+            "receipt": receipts.act,
+            call_command.KIND: self._command,
+            call_decision.KIND: self._decision,
+            call_decision.REFRESH_KIND: self._refreshed,
+            agent_revocation.KIND: self._revocation,
+        }
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"commands-{index}", daemon=True) for index in range(THREADS)
@@ -130,19 +140,13 @@ class CommandQueue:
         """Acts on one message.
 
         Returns:
-            What came of it: ``freed``, ``repeated``, ``refreshed``, ``rejected``, or ``postponed`` for one that must
-            come again; for a command or a decision, what will.
+            What came of it: ``freed``, ``repeated``, ``refreshed``, ``revoked``, ``rejected``, or ``postponed`` for one
+            that must come again; for a command or a decision, what will.
         """
         try:
             envelope = _envelope(body)
-            if envelope.kind == "receipt":
-                return self._receipts.act(envelope)
-            if envelope.kind == call_command.KIND:
-                return self._command(envelope)
-            if envelope.kind == call_decision.KIND:
-                return self._decision(envelope)
-            if envelope.kind == call_decision.REFRESH_KIND:
-                return self._refreshed(envelope)
+            if (act := self._acts.get(envelope.kind)) is not None:
+                return act(envelope)
             envelope.verified(self._identity.signing_public_key_der, envelope.kind)
             raise MalformedInput("a message that this version does not know")
         except Unavailable:
@@ -167,7 +171,13 @@ class CommandQueue:
         self._refresh(refresh)
         return "refreshed"
 
-    def _require_mine(self, message: Command | Decision | Refresh) -> None:
+    def _revocation(self, envelope: Envelope) -> str:
+        word = agent_revocation.verified(envelope, self._identity.signing_public_key_der)
+        self._require_mine(word)
+        self._revoked()
+        return "revoked"
+
+    def _require_mine(self, message: Command | Decision | Refresh | Revoked) -> None:
         if (message.tenant, message.agent) != (self._identity.tenant, self._identity.agent):
             raise IntegrityError("a command for another agent")
 

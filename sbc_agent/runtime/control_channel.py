@@ -38,6 +38,7 @@ from sbc_agent.runtime.outbox import Outbox
 from sbc_agent.runtime.pending_commands import PendingCommands
 from sbc_agent.runtime.receipts import Receipts
 from sbc_agent.runtime.recorded_call import CallListener
+from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.spool_room import DiskSpace
 from sbc_agent.runtime.uplink import Uplink
@@ -68,6 +69,7 @@ class ControlChannel:
         true_time: How far that is off.
         spool: What waits on the disk.
         uplink: What carries it away.
+        revocation: Learns from the command queue that there is one.
         log: Where it tells what happens.
     """
 
@@ -82,6 +84,7 @@ class ControlChannel:
         true_time: TrueTime,
         spool: Spool,
         uplink: Uplink,
+        revocation: Revocation,
         log: Log,
     ) -> None:
         identity = tokens.identity
@@ -121,6 +124,7 @@ class ControlChannel:
             obey=self._obey,
             decide=self._decide,
             refresh=self._refresh,
+            revoked=revocation.learn,
             log=log,
         )
 

@@ -36,6 +36,7 @@ from sbc_agent.runtime.durable import hold_lock
 from sbc_agent.runtime.identity import KEY_FILE, AgentKey, Identity
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log, OwnWords
+from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.spool_room import LOOK_EVERY_S, DiskSpace, SpoolRoom
 from sbc_agent.runtime.system_errors import plain
@@ -116,6 +117,7 @@ class Agent:
             when_full=config.agent.when_full,
             log=log,
         )
+        self._revocation = Revocation(config.agent.state_dir, identity.agent, log)
         self._cloud: CloudSide | None = None
         self._status: asyncio.Server | None = None
         self._metrics: MetricsEndpoint | None = None
@@ -194,7 +196,7 @@ class Agent:
         def load() -> CloudSide:
             from sbc_agent.runtime.cloud_side import CloudSide  # noqa: PLC0415 - AWS's libraries: calls do not wait
 
-            return CloudSide(self._config, self._identity, self._key, self._spool, clock, self._log)
+            return CloudSide(self._config, self._identity, self._key, self._spool, clock, self._revocation, self._log)
 
         cloud = self._cloud = await asyncio.to_thread(load)
         for event in self._early:
@@ -242,6 +244,7 @@ class Agent:
             has_room=lambda: self._room.takes_calls,
             journal=kept,
         )
+        self._revocation.subscribe(lambda: self._shell.admission.close("revoked"))
         try:
             addresses = await self._shell.start(legacy)
         except OSError as error:
@@ -347,6 +350,7 @@ class Agent:
             "tenant": self._identity.tenant,
             "version": version(),
             "draining": self._stopping.is_set(),
+            "revoked": self._revocation.is_revoked,
             "uptime_ms": round(1000 * (asyncio.get_running_loop().time() - self._started)),
             "pids": {"sip": os.getpid(), "media": self._media.pid},
             "calls_live": self._shell.recorder.calls,

@@ -94,6 +94,8 @@ def describe(report: Report) -> str:
     link = {"up": "up", "down": "down", "refused": "REFUSED by the cloud"}[uplink["link"]]
     link += f" ({uplink['reason']})" if uplink["reason"] else ""
     retry = f", next attempt in {round(uplink['retry_ms'] / 1000)} s" if uplink["failures"] else ""
+    if report.get("revoked"):
+        link = "REVOKED: new calls are refused, nothing is sent, the spool stays"
     alarms = ", ".join(f"{name} x{count}" for name, count in sorted(report["alarms"].items())) or "none"
     lines = [
         ("agent", f"{report['agent']} of tenant {report['tenant']}, version {report['version']}"),

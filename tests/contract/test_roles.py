@@ -167,3 +167,21 @@ def test_the_vault_access_role_can_do_nothing_by_itself(template: Json) -> None:
     """The custodians' key policies grant it what it has."""
     properties = template["Resources"]["VaultAccessRole"]["Properties"]
     assert not {"Policies", "ManagedPolicyArns"} & properties.keys()
+
+
+def test_who_denies_revoked_agents_cannot_widen_their_role(template: Json) -> None:
+    """Policies of the agents' role are written only while its boundary is there, which is what the role has anyway."""
+    agents = template["Resources"]["AgentRole"]["Properties"]
+    assert agents["PermissionsBoundary"] == {"Ref": "AgentBoundary"}
+    (own,) = agents["Policies"]
+    boundary = template["Resources"]["AgentBoundary"]["Properties"]["PolicyDocument"]
+    assert boundary == own["PolicyDocument"]
+    (name,) = resources(template, "AWS::IAM::Policy")
+    policy = template["Resources"][name]["Properties"]
+    assert policy["Roles"] == [{"Ref": "ApiRole"}]
+    writing = [one for one in statements(policy["PolicyDocument"], "Allow") if "iam:PutRolePolicy" in actions(one)]
+    for statement in statements(policy["PolicyDocument"], "Allow"):
+        assert listed(statement["Resource"]) == [{"Fn::GetAtt": ["AgentRole", "Arn"]}]
+        assert set(actions(statement)) <= {"iam:ListRolePolicies", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}
+    bounded = {"StringEquals": {"iam:PermissionsBoundary": {"Ref": "AgentBoundary"}}}
+    assert [one["Condition"] for one in writing] == [bounded]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import boto3
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,13 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from dualtone.adapters import api_wiring, clock, wiring
 from dualtone.adapters.attribute_values import from_item, to_item
-from dualtone.domain import canonical
+from dualtone.domain import agent_revocation, canonical
 from dualtone.domain.ids import AgentId, TenantId
 from dualtone.domain.signing import Envelope
 from tests.adapters.api import agents
 from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key
 from tests.adapters.api.conftest import AuditTrail
-from tests.adapters.api.gateway import post_form, post_json
+from tests.adapters.api.gateway import Answer, call, post_form, post_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,20 +284,15 @@ def test_only_the_enrolled_key_signs_for_an_agent(administrator: str, enrolled: 
 
 
 def test_a_pending_and_a_revoked_agent_get_nothing(administrator: str, trail: AuditTrail) -> None:
-    """The refusal of a revoked agent stands in its tenant's log, with the reason that it was not told."""
+    """The refusal of a revoked agent stands in its tenant's log, under the name that it has proved."""
     key, invitation = new_key(), invite(administrator)
     identity = enrol(invitation["code"], key).json
-    wiring.dynamodb().update_item(
-        TableName=wiring.settings().directory_table,
-        Key=to_item({"pk": "tenant#acme", "sk": f"agent#{invitation['agent_id']}"}),
-        UpdateExpression="SET #state = :revoked",
-        ExpressionAttributeNames={"#state": "state"},
-        ExpressionAttributeValues=to_item({":revoked": "revoked"}),
-    )
+    _revoke(invitation["agent_id"], administrator)
     trail.new()
-    assert ask(assertion(key, invitation["agent_id"], identity["token_url"])).status == 400
+    assert ask(assertion(key, invitation["agent_id"], identity["token_url"])).status == 403
     (event,) = trail.new()
-    assert (event["tenant"], event["outcome"], event["who"]) == ("acme", "refused", "nobody")
+    assert (event["tenant"], event["outcome"]) == ("acme", "refused")
+    assert event["who"] == f"agent:{invitation['agent_id']}"
     assert event["details"]["reason"] == "the agent is revoked"
     pending = invite(administrator)
     assert ask(assertion(key, pending["agent_id"], identity["token_url"])).status == 400
@@ -330,3 +326,68 @@ def test_a_command_queue_refuses_what_comes_without_tls(enrolled: Enrolled) -> N
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
     assert statement["Resource"] == answer["Attributes"]["QueueArn"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+# -- revocation -------------------------------------------------------------------------------------------------------
+
+
+DENY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
+
+
+@pytest.fixture
+def doomed(administrator: str) -> Enrolled:
+    key, invitation = new_key(), invite(administrator, "Doomed")
+    answer = enrol(invitation["code"], key)
+    assert answer.status == 201
+    return Enrolled(key, invitation["agent_id"], answer.json)
+
+
+def _revoke(agent_id: str, token: str) -> Answer:
+    return call("POST", "/v1/agents/{agent_id}/revoke", path={"agent_id": agent_id}, token=token)
+
+
+def test_a_revoked_agent_is_refused_and_told(doomed: Enrolled, administrator: str, trail: AuditTrail) -> None:
+    """No credentials from the next request on; only who signs with its key learns why; its queue holds our word."""
+    assert ask(doomed.assertion()).status == 200
+    answer = _revoke(doomed.agent_id, administrator)
+    assert (answer.status, answer.json) == (200, {"agent_id": doomed.agent_id, "name": "Doomed", "state": "revoked"})
+    refused = ask(doomed.assertion())
+    assert (refused.status, refused.json["type"]) == (403, "urn:dualtone:problem:agent-revoked")
+    forged = ask(assertion(new_key(), doomed.agent_id, doomed.identity["token_url"]))
+    assert (forged.status, forged.json["type"]) == (400, "urn:dualtone:problem:grant-refused")
+    received = wiring.sqs().receive_message(QueueUrl=doomed.identity["command_queue_url"])["Messages"]
+    word = agent_revocation.verified(Envelope.from_json(json.loads(received[0]["Body"])), signing_key_der())
+    assert (word.agent, word.tenant) == (doomed.agent_id, doomed.identity["tenant"])
+    events = [event for event in trail.new() if event.get("which") == doomed.agent_id]
+    assert [event["what"] for event in events if event["outcome"] == "granted"].count("agents:revoke") == 1
+
+
+def test_a_revoked_agents_sessions_are_denied_by_their_tag(doomed: Enrolled, administrator: str) -> None:
+    """An inline policy of the agents' role, within its boundary; those that deny nobody any more are removed."""
+    iam, role = wiring.iam(), wiring.settings().agent_role_arn.rpartition("/")[2]
+    old = f"revoked-{clock.now_ms() // 1000 - 3_700:010d}-{doomed.agent_id}"
+    iam.put_role_policy(RoleName=role, PolicyName=old, PolicyDocument=json.dumps(DENY))
+    _revoke(doomed.agent_id, administrator)
+    _revoke(doomed.agent_id, administrator)
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    (name,) = [name for name in names if name.endswith(doomed.agent_id)]
+    document = boto3.client("iam").get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    (statement,) = document["Statement"]
+    assert (statement["Effect"], statement["Action"], statement["Resource"]) == ("Deny", "*", "*")
+    assert statement["Condition"] == {"StringEquals": {"aws:PrincipalTag/agent": doomed.agent_id}}
+
+
+def test_who_may_revoke_which_agent(doomed: Enrolled, administrator: str, officer: str) -> None:
+    """An administrator of its tenant; another id, malformed or unknown, is not found; twice is once."""
+    assert _revoke(doomed.agent_id, officer).status == 403
+    assert ask(doomed.assertion()).status == 200
+    for unknown in ("agt_" + "0" * 26, "nonsense"):
+        assert _revoke(unknown, administrator).status == 404
+    assert [_revoke(doomed.agent_id, administrator).status for _ in range(2)] == [200, 200]
+
+
+def test_an_invited_agent_that_is_revoked_never_enrols(administrator: str) -> None:
+    """Its code is spent for nothing."""
+    invitation = invite(administrator)
+    assert _revoke(invitation["agent_id"], administrator).status == 200
+    assert enrol(invitation["code"], new_key()).status == 403

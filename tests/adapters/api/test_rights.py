@@ -9,7 +9,9 @@ import pytest
 
 import app as frontend
 from chalicelib.operation import Access
-from dualtone.adapters import api_wiring
+from dualtone.adapters import api_wiring, clock, wiring
+from dualtone.adapters.attribute_values import to_item
+from dualtone.domain import ids
 from dualtone.domain.ids import TenantId
 from infra.local.cloud import LocalCloud
 from tests.adapters.api.conftest import AuditTrail
@@ -37,6 +39,7 @@ RIGHTS: dict[tuple[str, str], tuple[bool, bool]] = {
     ("POST", "/v1/recording-policy/preview"): (True, True),
     ("GET", "/v1/agents"): (True, False),
     ("POST", "/v1/agents"): (True, False),
+    ("POST", "/v1/agents/{agent_id}/revoke"): (True, False),
     ("POST", "/v1/payment-endpoints"): (True, False),
 }
 
@@ -50,6 +53,14 @@ OPEN = {
 }
 
 
+def _somebody() -> str:
+    """An agent that was invited, and that nobody needs."""
+    agent = f"agt_{ids.ulid(clock.now_ms(), clock.random_bytes(ids.ULID_RANDOM_BYTES))}"
+    entry = {"pk": "tenant#acme", "sk": f"agent#{agent}", "tenant": "acme", "agent_id": agent, "name": "Somebody"}
+    wiring.dynamodb().put_item(TableName=wiring.settings().directory_table, Item=to_item({**entry, "state": "pending"}))
+    return agent
+
+
 def send(route: tuple[str, str], token: str | None, recording: Made) -> Answer:
     """A request that succeeds for whoever may send it."""
     method, resource = route
@@ -58,6 +69,8 @@ def send(route: tuple[str, str], token: str | None, recording: Made) -> Answer:
         parts["path"] = {"recording_id": recording.recording_id}
     if resource == "/v1/calls":
         parts["query"] = {"sip_call_id": recording.sip_call_id}
+    if "{agent_id}" in resource:
+        parts["path"] = {"agent_id": _somebody()}
     if "{call_id}" in resource:
         parts["path"] = {"call_id": recording.call_id}
     if "{endpoint_id}" in resource:

@@ -16,7 +16,7 @@ from dualtone.domain import canonical
 from dualtone.domain.call_command import Command
 from dualtone.domain.call_decision import Decision, Refresh
 from dualtone.domain.errors import PolicyViolation, Unavailable
-from dualtone.domain.ids import CallId
+from dualtone.domain.ids import AgentId, CallId
 from dualtone.domain.signing import Envelope
 from sbc_agent.runtime.command_queue import CommandQueue
 from sbc_agent.runtime.ingest_bucket import sqs_client
@@ -70,6 +70,7 @@ class Agent:
         self.obeyed: list[Command] = []
         self.decided: list[Decision] = []
         self.refreshed: list[Refresh] = []
+        self.revoked: list[AgentId] = []
         self.unreachable = False
         self.answers: list[BaseException | str] = []
         identity = dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url)
@@ -83,6 +84,7 @@ class Agent:
             obey=self.obey,
             decide=self.decide,
             refresh=self.refresh,
+            revoked=lambda: self.revoked.append(AGENT),
             log=self.lines.log,
         )
 

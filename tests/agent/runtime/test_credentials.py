@@ -21,6 +21,7 @@ from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.credentials import AgentCredentials, TokenSource
 from sbc_agent.runtime.identity import AgentKey, Identity
+from sbc_agent.runtime.revocation import Revocation
 from tests.agent.runtime import web
 from tests.agent.runtime.spooled import AGENT, Clock, CloudKey, Lines
 
@@ -43,8 +44,15 @@ def source(
 ) -> tuple[TokenSource, AgentKey]:
     key = AgentKey(AgentKey.generate().private_key, AGENT)
     identity = dataclasses.replace(CLOUD.identity(), token_url=f"{url}/v1/token")
+    log = (lines or Lines()).log
     made = TokenSource(
-        api=CloudApi(), key=key, identity=identity, state_dir=state_dir, log=(lines or Lines()).log, clock=clock
+        api=CloudApi(),
+        key=key,
+        identity=identity,
+        state_dir=state_dir,
+        log=log,
+        revocation=Revocation(state_dir, AGENT, log),
+        clock=clock,
     )
     return made, key
 
@@ -240,7 +248,7 @@ def test_the_session_knows_these_credentials_alone(tmp_path: Path, monkeypatch: 
     clock = Clock(NOW)
     with web.serving(lambda *_: (200, answer(clock))) as server:
         held = AgentCredentials(source(server.url, tmp_path, clock)[0], clock=clock)
-        session = credentials.agent_session(held, "eu-west-1")
+        session = credentials.agent_session(held, "eu-west-1", Revocation(tmp_path, AGENT, Lines().log))
         found = session.get_credentials()
         assert found is not None
         assert found.get_frozen_credentials().access_key == "ASIA0"

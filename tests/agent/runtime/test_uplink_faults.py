@@ -19,6 +19,7 @@ from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_s
 from sbc_agent.runtime.identity import AgentKey
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
 from sbc_agent.runtime.request_signing import sign_by
+from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.uplink import Uplink
 from tests.agent.runtime import aws, web
@@ -387,8 +388,9 @@ def test_credentials_that_are_over_before_our_clock_says_so(
             identity=CloudKey().identity(token_url=f"{server.url}/v1/token"),
             state_dir=state,
             log=Lines().log,
+            revocation=(revocation := Revocation(state, AGENT, Lines().log)),
         )
-        session = agent_session(AgentCredentials(source), aws.REGION)
+        session = agent_session(AgentCredentials(source), aws.REGION, revocation)
         site = Site(tmp_path / "spool", network, s3, session)
         site.spooled(1)
         site.send()

@@ -15,6 +15,7 @@ TABLE: dict[Verb, tuple[bool, bool]] = {
     Verb.READ_CALL: (True, True),
     Verb.LIST_AGENTS: (True, False),
     Verb.INVITE_AGENT: (True, False),
+    Verb.REVOKE_AGENT: (True, False),
     Verb.CREATE_PAYMENT_ENDPOINT: (True, False),
     Verb.PAUSE_CALL: (False, True),
     Verb.RESUME_CALL: (False, True),

@@ -48,16 +48,17 @@ class DeniedSessions:
             Unavailable: If IAM does not answer.
         """
         now_s = now_ms // 1000
+        new = f"revoked-{now_s:010d}-{agent}"
         with translated("denying an agent's sessions"):
             names = self._iam.list_role_policies(RoleName=self._role)["PolicyNames"]
             self._iam.put_role_policy(
                 RoleName=self._role,
-                PolicyName=f"revoked-{now_s:010d}-{agent}",
+                PolicyName=new,
                 PolicyDocument=json.dumps(_denied(agent), separators=(",", ":")),
             )
             for name in names:
                 old = _NAME.fullmatch(name)
-                if old is not None and (int(old[1]) < now_s - KEPT_S or old[2] == agent):
+                if name != new and old is not None and (int(old[1]) < now_s - KEPT_S or old[2] == agent):
                     self._iam.delete_role_policy(RoleName=self._role, PolicyName=name)
 
 
