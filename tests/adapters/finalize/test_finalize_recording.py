@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from dualtone.domain.audio.g711 import Law
 from dualtone.domain.call_files import GapEntry, StreamFormat
 from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound, PolicyViolation
 from dualtone.domain.period import DAY_MS
+from dualtone.domain.recording_ruling import Chosen, Kept
 from dualtone.usecases.finalize_recording import Finalized
 from tests.adapters.finalize.cloud import AUDIT, INDEX, KEYS, VAULT, Cloud, decode
 from tests.call_samples import (
@@ -72,6 +73,20 @@ def test_channels_follow_the_roles_whatever_the_order_of_the_streams(cloud: Clou
         {"channel": 0, "label": "0", "stream_id": "s2", "participant": 1, "role": "caller"},
         {"channel": 1, "label": "1", "stream_id": "s1", "participant": 0, "role": "callee"},
     ]
+
+
+def test_a_recording_names_its_line_and_the_rule_that_keeps_it(cloud: Cloud) -> None:
+    """Rule and version lie readable in the index; line, basis and choices are sealed with the parties."""
+    kept = Kept(3, "hotline", "consent", "consent", "keep", "dtmf", ANSWERED_US, "")
+    yes = Chosen("accept", "dtmf", ANSWERED_US, "")
+    told = session() | {"policy": asdict(kept), "consents": [asdict(yes)]}
+    finalizer()(cloud.receive(cloud.seal(blocks(two_sides()), session_content=told)))
+    (recording,) = cloud.recordings()
+    assert (recording["policy_rule"], recording["policy_version"]) == ("hotline", 3)
+    sealed = cloud.metadata()
+    assert sealed["lines"] == [CALLER]
+    assert sealed["policy"] == asdict(kept)
+    assert sealed["consents"] == [asdict(yes)]
 
 
 def test_without_metadata_nobody_is_guessed(cloud: Cloud) -> None:
