@@ -6,11 +6,16 @@ it is found to be a card's number, when the call is over, or when a key that is 
 a card's number can be.
 
 A card's number (primary account number, ISO/IEC 7812-1) has up to 19 digits, of which the last is a check digit by
-Luhn's formula (annex B); payment cards have 13 or more. Any such tail of a run counts, since a menu's digit may have
-come before. Of the issuer's identification only the industry is asked for (section 4.2): 0 is no payment card's. Tables
-of issuers are left out on purpose: they change, and a number that they lack would be stored, while one that they would
-spare costs a pause that somebody sees and ends. For the same reason one digit repeated is no number, though it may
-pass.
+Luhn's formula (annex B); payment cards have 13 or more. One number in ten passes that, and so does one in ten of each
+number's beginnings and ends. So two questions are asked:
+
+1. with every digit, whether the last ones have the length that cards of their first digits have nearly always
+   (``_USUAL_LENGTH``): such a number is found at once, whatever a menu asked before;
+2. when the run is over (``OVER_US`` without a key, a key that is no digit, or 19 digits), whether all of it is a number
+   of any length that begins with what may be a payment card's (section 4.2: everything but 0).
+
+No issuer is asked for beyond that: tables of issuers change, and a number that they lack would be missed, while one
+that they would spare costs a pause that somebody sees and ends.
 """
 
 from __future__ import annotations
@@ -27,18 +32,44 @@ LEAST_DIGITS: Final = 13
 MOST_DIGITS: Final = 19
 FORGET_US: Final = 30_000_000
 """So long after its last digit a run is forgotten: people read numbers off cards in groups, with pauses."""
+OVER_US: Final = 2_000_000
+"""So long after its last digit a number may be whole."""
 SAME_PRESS_US: Final = 1_000_000
 """Within this, the same key on another way is the same press: a sender may tell it by event, tone and signalling."""
+_GROUP_US: Final = 5_000_000  # digits before a number that are nearer than this may be of it: the silence covers them
 _RUNNING: Final = 6
-_RUNNING_US: Final = 5_000_000
+_USUAL_LENGTH: Final = {
+    "2": 16, "30": 14, "34": 15, "35": 16, "36": 14, "37": 15, "38": 14, "39": 14, "4": 16, "5": 16, "6": 16, "8": 16,
+    "9": 16,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
 class _Run:
-    digits: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MOST_DIGITS), repr=False)
+    digits: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOST_DIGITS), repr=False)
+    is_judged: bool = False
+
+    @property
+    def last_us(self) -> int:
+        return self.digits[-1][0]
 
     def wipe(self) -> None:
         self.digits.clear()
+        self.is_judged = False
+
+    def found(self, *, is_over: bool) -> int | None:
+        """When a card's number began; it is wiped with that."""
+        typed = "".join(digit for _, digit in self.digits)
+        begins = next((at for at in range(len(typed)) if _is_usual(typed[at:])), None)
+        if begins is None and is_over and is_card_number(typed):
+            begins = 0
+        if begins is None:
+            return None
+        moments = [at_us for at_us, _ in self.digits]
+        while begins and moments[begins] - moments[begins - 1] <= _GROUP_US:
+            begins -= 1
+        self.wipe()
+        return moments[begins]
 
 
 @dataclass(slots=True)
@@ -47,7 +78,7 @@ class CardWatch:
 
     Attributes:
         runs: Runs by stream (None where it is not known whose keys they are) and way.
-        choices: Moment and way of the last press of each consent key.
+        choices: Moment, way and stream of the last press of each consent key.
     """
 
     runs: dict[tuple[int | None, Way], _Run] = field(default_factory=dict, repr=False)
@@ -70,24 +101,38 @@ class CardWatch:
             When the first digit was pressed of the card's number that this key completes; None if it completes none.
         """
         run = self.runs.setdefault((stream, way), _Run())
+        if run.digits and at_us - run.last_us > FORGET_US:
+            run.wipe()
         if not key.isdigit():
+            first_us = run.found(is_over=True)
             run.wipe()
-            return None
-        if run.digits and at_us - run.digits[-1][0] > FORGET_US:
-            run.wipe()
-        run.digits.append((at_us, int(key)))
-        first_us = _card_begins(list(run.digits))
-        if first_us is not None:
-            run.wipe()
-        return first_us
+            return first_us
+        run.digits.append((at_us, key))
+        run.is_judged = False
+        return run.found(is_over=len(run.digits) == MOST_DIGITS)
 
-    def forget(self, now_us: int) -> bool:
-        """Wipes runs that have paused too long; tells whether any is left."""
+    def pass_time(self, now_us: int, tones_us: int) -> int | None:
+        """Judges runs that are over, and wipes those that have paused too long.
+
+        Args:
+            now_us: The agent's time.
+            tones_us: Up to when tones have been looked for.
+
+        Returns:
+            When a card's number began that is over now; None if there is none.
+        """
+        for (_, way), run in self.runs.items():
+            heard_us = tones_us if way == "tone" else now_us
+            if run.digits and not run.is_judged and heard_us - run.last_us >= OVER_US:
+                run.is_judged = True
+                first_us = run.found(is_over=True)
+                if first_us is not None:
+                    return first_us
         for name, run in list(self.runs.items()):
-            if not run.digits or now_us - run.digits[-1][0] > FORGET_US:
+            if not run.digits or now_us - run.last_us > FORGET_US:
                 run.wipe()
                 del self.runs[name]
-        return bool(self.runs)
+        return None
 
     def wipe(self) -> None:
         """Forgets everything: the call is over."""
@@ -99,21 +144,17 @@ class CardWatch:
     def is_running(self, way: Way, stream: int | None, at_us: int) -> bool:
         """Whether a long number is being typed: the next key is a digit of it, whatever else it may mean."""
         run = self.runs.get((stream, way))
-        return run is not None and len(run.digits) >= _RUNNING and at_us - run.digits[-1][0] <= _RUNNING_US
+        return run is not None and len(run.digits) >= _RUNNING and at_us - run.last_us <= _GROUP_US
 
 
-def _card_begins(digits: list[tuple[int, int]]) -> int | None:
-    """When the longest tail began that is a card's number."""
-    for length in range(min(len(digits), MOST_DIGITS), LEAST_DIGITS - 1, -1):
-        tail = digits[-length:]
-        if is_card_number([digit for _, digit in tail]):
-            return tail[0][0]
-    return None
-
-
-def is_card_number(digits: list[int]) -> bool:
-    """Whether digits may be a primary account number (ISO/IEC 7812-1)."""
-    if not LEAST_DIGITS <= len(digits) <= MOST_DIGITS or digits[0] == 0 or len(set(digits)) == 1:
+def is_card_number(digits: str) -> bool:
+    """Whether digits may be a primary account number (ISO/IEC 7812-1); one digit repeated is none."""
+    if not LEAST_DIGITS <= len(digits) <= MOST_DIGITS or digits[0] == "0" or len(set(digits)) == 1:
         return False
-    doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]  # noqa: PLR2004 - annex B: cast out nines
-    return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
+    doubled = [2 * int(digit) - 9 * (digit > "4") for digit in digits[-2::-2]]  # annex B: nines are cast out
+    return (sum(doubled) + sum(map(int, digits[-1::-2]))) % 10 == 0
+
+
+def _is_usual(digits: str) -> bool:
+    usual = _USUAL_LENGTH.get(digits[:2], _USUAL_LENGTH.get(digits[:1]))
+    return len(digits) == usual and is_card_number(digits)

@@ -97,7 +97,9 @@ class Engine:
         self._pauses = Pauses(self._lines, self._tell)
         self._late_pauses = LatePauses(recovery, disk)
         drained_us = (DRAIN_EVERY_TICKS + 1) * settings.tick_us
-        self._keys = Keys(self._lines, self._pauses, settings.agent, drained_us, randomness, self._tell)
+        self._keys = Keys(
+            self._lines, self._pauses, settings.agent, settings.hold_back_us, drained_us, randomness, self._tell
+        )
         self._hearing = Hearing(self._lines, self._pauses, self._tell)
         self._waiting = Waiting(self._beginnings, self._pauses, self._tell)
         self._layout = RecordLayout()

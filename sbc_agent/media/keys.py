@@ -28,7 +28,8 @@ MARGIN_US: Final = 250_000
 """So long before its first digit a pause for a card begins: a key is heard before it is told."""
 ORIGIN: Final = "agent"
 CAUSE: Final = "dtmf"
-_FORGET_EVERY_US: Final = 1_000_000
+_JUDGE_EVERY_US: Final = 500_000
+_TURN_US: Final = 1_500_000  # each call leaves once a second
 
 
 class Keys:
@@ -38,6 +39,7 @@ class Keys:
         lines: Rings and sockets.
         pauses: Makes calls silent.
         agent: This agent, in whose name a call pauses itself.
+        hold_back_us: How long packets stay in the ring.
         drained_us: How long a packet may lie in a socket before it is drained.
         randomness: Yields random bytes, for the ids of such pauses.
         tell: Takes events.
@@ -48,6 +50,7 @@ class Keys:
         lines: Lines,
         pauses: Pauses,
         agent: AgentId,
+        hold_back_us: int,
         drained_us: int,
         randomness: Callable[[int], bytes],
         tell: Callable[[Event], None],
@@ -55,9 +58,10 @@ class Keys:
         self._lines, self._pauses, self._tell = lines, pauses, tell
         self._by, self._randomness = f"agent:{agent}", randomness
         self._held_us = LOOK_AHEAD_US + drained_us
+        self._tones_after_us = max(hold_back_us, self._held_us) + _TURN_US
         self._watches: dict[str, CardWatch] = {}
         self._cards: dict[str, int] = {}
-        self._forget_us = 0
+        self._judge_us = 0
 
     def change(self, recording: Recording, policy: CallPolicy, at_us: int) -> None:
         """Another profile is a call's from a moment on; what is still held back follows it."""
@@ -100,15 +104,14 @@ class Keys:
             if recording is not None:
                 stream = next((one.stream for one in recording.call.heard if one.row == press.row), None)
                 self._press(recording.call, "event", stream, press.key, press.at_us, is_kept=press.is_kept)
+        if moment.now_us >= self._judge_us:
+            self._judge_us = moment.now_us + _JUDGE_EVERY_US
+            for call, watch in self._watches.items():
+                self._found(call, watch.pass_time(moment.now_us, moment.now_us - self._tones_after_us))
         cards, self._cards = self._cards, {}
         for call, first_us in cards.items():
             if call in recordings:
                 self._pause(recordings[call], first_us, moment)
-        if moment.now_us >= self._forget_us:
-            self._forget_us = moment.now_us + _FORGET_EVERY_US
-            for call, watch in list(self._watches.items()):
-                if not watch.forget(moment.now_us):
-                    del self._watches[call]
 
     def end(self, call: str) -> None:
         """A call has left the rings."""
@@ -135,9 +138,11 @@ class Keys:
             if choice is not None:
                 self._tell(Choice(call=call.call, choice=choice, at_us=at_us))
         elif policy.card == "pause" and is_kept:
-            first_us = watch.card(way, stream, key, at_us)
-            if first_us is not None:
-                self._cards[call.call] = min(first_us, self._cards.get(call.call, first_us))
+            self._found(call.call, watch.card(way, stream, key, at_us))
+
+    def _found(self, call: str, first_us: int | None) -> None:
+        if first_us is not None:
+            self._cards[call] = min(first_us, self._cards.get(call, first_us))
 
     def _pause(self, recording: Recording, first_us: int, moment: Moment) -> None:
         call = recording.call

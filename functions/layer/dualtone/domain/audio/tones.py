@@ -9,8 +9,8 @@ the Goertzel algorithm gives, for all hops at once), three hops in a row decide:
 4. each is near its nominal frequency: its phase tells the offset (Q.24: up to 1.5 % is a key; speech is anywhere),
 5. both hold still: speech glides.
 
-Two hops decide where all of that is much clearer: what losses left of a tone. A tone of 40 ms fills three hops however
-they lie. Only hops that pass rule 1 by themselves are looked at further, and no tone is missed by that: a share that
+Two hops, or one, decide where the first rule is kept much better: that is what losses left of a tone. A tone of 40 ms
+fills three hops however they lie. Only hops that pass rule 1 by themselves are looked at further, and no tone is missed by that: a share that
 three hops have together, one of them has alone.
 
 Tones are to be blanked rather too often than too seldom, so the rules are wider than those of a receiver that dials;
@@ -38,7 +38,7 @@ MARGIN_HOPS: Final = 2
 _LOW: Final = slice(0, 4)
 _HIGH: Final = slice(4, 8)
 _LEAST_LEVEL: Final = 30.0  # root mean square of 16-bit samples: -55 dBm0, far below Q.24's -29 dBm0
-_LEAST_SHARE: Final = {3: 0.5, 2: 0.68}
+_LEAST_SHARE: Final = {3: 0.5, 2: 0.68, 1: 0.85}
 _KEY_SHARE: Final = 0.6
 _KEY_HOPS: Final = 3
 _MOST_TWIST: Final = 16.0  # 12 dB, as a ratio of powers
@@ -128,12 +128,12 @@ def going_on(tone: Tone, seen: Spectrum, at: int) -> int:
 
 
 def _windows(seen: Spectrum) -> Iterable[tuple[int, int, int, float, float]]:
-    """Runs of three or two hops that are a tone's: first hop, number, key, power of the weaker frequency, share."""
+    """Runs of one to three hops that are a tone's: first hop, number, key, power of the weaker frequency, share."""
     power, energy = seen.power, seen.energy
     least = np.float32(_LEAST_LEVEL**2 * seen.hop / 4)
     share = power[:, _LOW].max(axis=1) + power[:, _HIGH].max(axis=1)
     suspicious = np.flatnonzero((share >= np.float32(_LEAST_SHARE[3]) * energy) & (energy >= least))
-    found = [window for hops in (3, 2) for window in _judged(seen, _starts(suspicious, hops, energy.size), hops)]
+    found = [window for hops in _LEAST_SHARE for window in _judged(seen, _starts(suspicious, hops, energy.size), hops)]
     return sorted(found)
 
 
