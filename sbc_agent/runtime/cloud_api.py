@@ -20,7 +20,7 @@ from dualtone.domain.errors import MalformedInput, PolicyViolation, Unavailable
 from sbc_agent.runtime.config import is_loopback
 from sbc_agent.runtime.system_errors import plain
 
-_ANSWER_LIMIT_BYTES: Final = 256 * 1024
+_ANSWER_LIMIT_BYTES: Final = 1024 * 1024
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

@@ -9,14 +9,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
-from dualtone.domain import agent_events, call_command, call_match, canonical
+from dualtone.domain import agent_events, call_command, call_decision, call_match, canonical, recording_policy
 from dualtone.domain.agent_events import (
     AckEvent,
     CallEvent,
     ClockOffset,
     CutEvent,
+    DecisionEvent,
     HealthEvent,
     LeaseEvent,
     Report,
@@ -24,8 +25,11 @@ from dualtone.domain.agent_events import (
     SpoolState,
 )
 from dualtone.domain.call_command import Command
+from dualtone.domain.call_decision import Decision
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import CallId, TenantId
+from dualtone.domain.recording_policy import Match, Record, RecordingPolicy, Rule
+from dualtone.domain.recording_ruling import CallFacts, evaluate
 from dualtone.domain.signing import Envelope
 from sbc_agent.protocol import (
     address,
@@ -202,6 +206,7 @@ def _reports() -> list[bytes]:
         ack,
         CutEvent(_ULID, _ULID, 1, 2, ["part-00-000001.dtp"]),
         LeaseEvent(_ULID, "payment", "silent", 9),
+        DecisionEvent(_ULID, _ULID, "decline", "dtmf", 9, "", "stopped"),
         HealthEvent([_ULID], SpoolState(1, 2, 3), {"disk": 1}, "0.1.0", 0),
     ]
     kinds = [[event] for event in events]
@@ -218,6 +223,29 @@ def _commands() -> list[bytes]:
     )
     resume = replace(pause, action="resume", call=None, match="a" * 32, effective_at_ms=None, until_ms=None)
     return [canonical.encode(asdict(command)) for command in (pause, resume)]
+
+
+def _decisions() -> list[bytes]:
+    """A decision on a call, and one by match."""
+    keep = Decision(_ULID, "acme", f"agt_{_ULID}", 1, 2, _ULID, None, "keep", "on_demand", "api", "person:p")
+    refuse = replace(keep, call=None, match="a" * 32, decision="discard", cause="consent")
+    return [canonical.encode(asdict(decision)) for decision in (keep, refuse)]
+
+
+def _policies() -> list[bytes]:
+    """A policy with a rule of each kind, and one without rules."""
+    match = Match(lines=("2*",), queues=("q",), weekdays=("mon",), hours="22:00-06:00", timezone="Europe/London")
+    rules = tuple(
+        Rule(id=record.replace("_", "-"), record=record, basis="contract", match=match) for record in get_args(Record)
+    )
+    policy = RecordingPolicy("acme", 1, 2, rules, {"g": ("21??",)}, ("2*",))
+    return [canonical.encode(asdict(one)) for one in (policy, replace(policy, rules=()))]
+
+
+def _policy(data: bytes) -> None:
+    """Whatever is a policy judges every call, and what it says at last is not provisional."""
+    policy = recording_policy.read(data)
+    assert not evaluate(policy, CallFacts.of_session(session(), 0), final=True).provisional
 
 
 def _tokens(data: bytes) -> None:
@@ -247,6 +275,8 @@ def targets() -> dict[str, Target]:
             _reports(), lambda data: agent_events.read(Envelope("agent-events", data, b"", "")), still_read=0.05
         ),
         "command": Target(_commands(), call_command.read, still_read=0.05),
+        "decision": Target(_decisions(), call_decision.read, still_read=0.05),
+        "policy": Target(_policies(), _policy, still_read=0.05),
         "tokens": Target([canonical.encode(session())], _tokens, still_read=0.05),
         "snapshot": Target(_snapshots(corpus["messages"]), _restored, still_read=0.05),
     }

@@ -37,7 +37,8 @@ KIND: Final = "recording-policy"
 FORMAT: Final = 1
 MOST_RULES: Final = 200
 MOST_PATTERNS: Final = 200
-LONGEST_POLICY: Final = 256 * 1024
+LONGEST_POLICY: Final = 320 * 1024
+"""Bytes of canonical JSON: it is one item of a table, and part of one answer to an agent."""
 LONGEST_WAIT_S: Final = 14_400
 DEFAULT_ID: Final = "default"
 """Id of the built-in rule, which no rule of a tenant may have."""

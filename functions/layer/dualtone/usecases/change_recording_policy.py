@@ -15,7 +15,7 @@ from dualtone.domain.audit_event import AuditEvent, Outcome, RequestFacts
 from dualtone.domain.call_decision import REFRESH_S, Refresh
 from dualtone.domain.errors import MalformedInput, PolicyViolation, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, TenantId, ulid
-from dualtone.domain.recording_policy import RecordingPolicy, Rule
+from dualtone.domain.recording_policy import LONGEST_POLICY, RecordingPolicy, Rule
 from dualtone.domain.signing import Envelope, Signer
 from dualtone.domain.tenancy import Agent, AgentState, Principal, TenantProfile, Verb
 
@@ -91,7 +91,7 @@ class ChangeRecordingPolicy:
             facts: The request.
 
         Raises:
-            MalformedInput: With status 412, if the version in force is another.
+            MalformedInput: With status 412, if the version in force is another; with 422, if it is too long.
         """
         tenant = principal.tenant
         policy = RecordingPolicy(
@@ -111,6 +111,9 @@ class ChangeRecordingPolicy:
             details={"version": policy.version, "rules": len(policy.rules)},
         )
         envelope = policy.sealed_by(self._signer)
+        if len(envelope.payload) > LONGEST_POLICY:
+            text = f"with the tenant's lines the policy has more than {LONGEST_POLICY} bytes: use patterns of numbers"
+            raise MalformedInput(text, http_status=HTTPStatus.UNPROCESSABLE_ENTITY)
         if not self._policies.replace(policy, envelope, by=principal.actor, instead_of=instead_of, event=event):
             text = f"version {instead_of} is not the one in force: read the policy again"
             raise MalformedInput(text, http_status=HTTPStatus.PRECONDITION_FAILED)
