@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+from sbc_agent.runtime.durable import PRIVATE_FILE
+
+_DIGITS: Final = 20
 
 
 class OpeningCounter:
@@ -11,6 +17,7 @@ class OpeningCounter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor: int | None = None
         self._last = 0
         with suppress(FileNotFoundError, ValueError):  # a power failure may have emptied it: then counting begins anew
             self._last = int(path.read_text(encoding="ascii"))
@@ -21,8 +28,9 @@ class OpeningCounter:
         A full disk must not end the calls that run: the number is then kept in memory, and written with the next one.
         """
         self._last += 1
-        temporary = self._path.with_name(f"{self._path.name}.new")
         with suppress(OSError):
-            temporary.write_text(f"{self._last}\n", encoding="ascii")
-            temporary.rename(self._path)
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+            # In place, always of one length, by one call: a kill leaves this number or the one before it.
+            os.pwrite(self._descriptor, f"{self._last:0{_DIGITS}d}\n".encode("ascii"), 0)
         return self._last
