@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -58,22 +58,15 @@ def ucid() -> str:
     return new_ucid()
 
 
-def forked(local: Local, second: Local, ucid: str) -> ExitStack:
-    """A call that the SBC forks to both, while it lasts."""
-    stack = ExitStack()
-    for recorder in (local, second):
-        stack.enter_context(Talking(recorder, SECONDS, ucid, wait=False))
-    until = time.monotonic() + 15
-    while len(live(local, ucid)) < 2:
-        assert time.monotonic() < until, "the call was not seen live at both"
-        time.sleep(0.05)
-    return stack
-
-
-def live(local: Local, ucid: str) -> list[str]:
-    """The agents at which a call is live."""
-    answer = local.officer.get("/v1/calls")["calls"]
-    return [call["agent_id"] for call in answer if call["state"] == "live"]
+@contextmanager
+def forked(local: Local, second: Local, ucid: str) -> Iterator[None]:
+    """A call that the SBC forks to both, while it lasts; its length counts from the beginning."""
+    with Talking(local, SECONDS, ucid, wait=False), Talking(second, SECONDS, ucid, wait=False):
+        until = time.monotonic() + 15
+        while len(calls_of(local)) < 2:
+            assert time.monotonic() < until, "the call was not seen live at both"
+            time.sleep(0.05)
+        yield
 
 
 def recorded(local: Local, calls: list[str]) -> list[dict[str, Any]]:
