@@ -10,8 +10,8 @@ the Goertzel algorithm gives, for all hops at once), three hops in a row decide:
 5. both hold still: speech glides.
 
 Two hops, or one, decide where the first rule is kept much better: that is what losses left of a tone. A tone of 40 ms
-fills three hops however they lie. Only hops that pass rule 1 by themselves are looked at further, and no tone is missed by that: a share that
-three hops have together, one of them has alone.
+fills three hops however they lie. Only hops that pass rule 1 by themselves are looked at further, and no tone is missed
+by that: a share that three hops have together, one of them has alone.
 
 Tones are to be blanked rather too often than too seldom, so the rules are wider than those of a receiver that dials;
 what counts as a key pressed is narrower (``Tone.is_key``).
