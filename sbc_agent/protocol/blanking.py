@@ -10,10 +10,11 @@ from typing import Final
 from sbc_agent.protocol import info_digits
 from sbc_agent.protocol.message import Request, split_head
 
-_CRYPTO: Final = re.compile(rb"(?im)^[ \t]*a[ \t]*=[ \t]*crypto[^\r\n]*")
 # What an inline key is, and what could be one in a line that nobody can read: a long run of base64.
 _KEY: Final = re.compile(rb"(?i)(?<=inline:)[^|;\s]+|[A-Za-z0-9+/]{20,}={0,2}")
-_OTHER_KEYS: Final = re.compile(rb"(?im)^([ \t]*(?:a[ \t]*=[ \t]*key-mgmt|k)[ \t]*[:=])([^\r\n]*)")
+_CRYPTO: Final = re.compile(rb"(?i)a[ \t]*=[ \t]*crypto")
+_OTHER_KEYS: Final = re.compile(rb"(?i)((?:\A|(?<=[\r\n]))[ \t]*(?:a[ \t]*=[ \t]*key-mgmt[ \t]*:|k[ \t]*=))([^\r\n]*)")
+_BEGINNINGS: Final = (b"\nk", b"\rk", b"key-mgmt")
 _NOT_LINE_ENDS: Final = re.compile(rb"[^\r\n]+")
 
 
@@ -23,8 +24,12 @@ def keys(raw: bytes) -> bytes:
     Args:
         raw: the octets of a message, or of any part of one.
     """
-    raw = _CRYPTO.sub(lambda line: _KEY.sub(_stars, line[0]), raw)
-    return _OTHER_KEYS.sub(lambda line: line[1] + b"*" * len(line[2]), raw)
+    lowered = raw.lower()  # most messages have no such line: they are not looked at line by line
+    if b"crypto" in lowered:
+        raw = b"\n".join(_KEY.sub(_stars, line) if _CRYPTO.search(line) else line for line in raw.split(b"\n"))
+    if lowered[:1] == b"k" or any(beginning in lowered for beginning in _BEGINNINGS):
+        raw = _OTHER_KEYS.sub(lambda line: line[1] + b"*" * len(line[2]), raw)
+    return raw
 
 
 def body(raw: bytes) -> bytes:

@@ -24,6 +24,8 @@ LINES = {
     "k=clear:x": "k=*******",
     "a=crypto:1 AES_256_CM_HMAC_SHA1_80 inline:x": "a=crypto:1 AES_256_CM_HMAC_SHA1_80 inline:*",
     "a=rtpmap:8 PCMA/8000": "a=rtpmap:8 PCMA/8000",
+    "k: timer, replaces": "k: timer, replaces",  # the compact form of Supported
+    f"X-Crypto: {KEY}": f"X-Crypto: {KEY}",
     f"a=fingerprint:sha-256 {KEY}": f"a=fingerprint:sha-256 {KEY}",
     f"a=candidate {KEY}": f"a=candidate {KEY}",
 }

@@ -10,12 +10,15 @@ from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Request, Response
 from tests.agent.protocol.builders import TCP, TWO_STREAMS, UDP, Src, Under, crlf, tag_of
 
+KEY = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:LUV0oNDOSB9F0gw60mV/9/ySYI27BYvNw6eII5E"
 OFFERS = {
     "active": TWO_STREAMS,
     "held": TWO_STREAMS.replace("a=sendonly", "a=inactive"),
     "more": TWO_STREAMS + "m=audio 6004 RTP/AVP 8\na=label:3\na=sendonly\n",
     "one": TWO_STREAMS.replace("m=audio 6002", "m=audio 0"),
     "srtp": TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP"),
+    "keys": TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP").replace("a=label", f"{KEY}1\na=label"),
+    "other keys": TWO_STREAMS.replace("RTP/AVP", "RTP/SAVP").replace("a=label", f"{KEY}2\na=label"),
     "none": None,
 }
 OFFER = st.sampled_from(sorted(OFFERS))
@@ -48,6 +51,21 @@ class Peers(RuleBasedStateMachine):
         text = OFFERS[offer]
         kind = [("Content-Type", "application/sdp")] if text else []
         self.hand_in(src.request(method, *kind, body=crlf(text) if text else b""), src)
+
+    @rule(src=dialogs, action=st.sampled_from(["pause-siprec", "resume-siprec", "mute", None]))
+    def info(self, src: Src, action: str | None) -> None:
+        """A pause of AudioCodes', or a pressed key."""
+        if action is None:
+            relay = ("Content-Type", "application/dtmf-relay")
+            self.hand_in(src.request("INFO", relay, body=b"Signal=5\r\nDuration=160\r\n"), src)
+        else:
+            self.hand_in(src.request("INFO", ("X-AC-Action", action)), src)
+
+    @rule(target=dialogs, old=dialogs)
+    def replace(self, old: Src) -> Src:
+        src = Src(call_id=f"call-{next(self.numbers)}", flow=old.flow)
+        self.hand_in(src.invite(("Replaces", f"{old.call_id};to-tag={old.to_tag};from-tag={old.tag}")), src)
+        return src
 
     @rule(src=dialogs, offer=OFFER, back=st.integers(0, 2))
     def ack(self, src: Src, offer: str, back: int) -> None:
@@ -150,6 +168,12 @@ class Peers(RuleBasedStateMachine):
         assert self.under.server.sessions == len(offered) - len(ended)
         for event in self.under.ended:
             assert (event.reason == "cancelled") == (event.session not in begun)
+
+    @invariant()
+    def secrets_are_recorded_nowhere(self) -> None:
+        for event in self.under.recorded:
+            assert b"LUV0" not in event.raw
+            assert b"Signal=" not in event.raw
 
     @invariant()
     def ports_stay_with_their_streams(self) -> None:
