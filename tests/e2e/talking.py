@@ -33,16 +33,20 @@ class Talking:
         local: Where it is recorded.
         seconds: How long it lasts.
         ucid: What payment systems know it by.
+        callee: Whose line rings, if it matters.
         wait: Whether to wait until the cloud shows it as live.
     """
 
-    def __init__(self, local: Local, seconds: float, ucid: str | None = None, *, wait: bool = True) -> None:
+    def __init__(
+        self, local: Local, seconds: float, ucid: str | None = None, *, callee: str | None = None, wait: bool = True
+    ) -> None:
         self.local = local
         self.ucid = ucid or new_ucid()
         self._wait = wait
         self._command = [str(BIN / "dualtone-agent"), "call", "--target", local.line["sip_udp"], "--json", "--loop"]
         self._command += ["--caller-wav", str(SPEECH / "alice.wav"), "--callee-wav", str(SPEECH / "bob.wav")]
         self._command += ["--duration", str(seconds), "--ucid", self.ucid]
+        self._command += ["--callee", callee] if callee is not None else []
 
     def __enter__(self) -> Self:
         """Places the call."""

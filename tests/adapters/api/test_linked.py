@@ -159,5 +159,5 @@ def test_two_commits_in_one_moment_do_not_overlook_each_other(cloud: LocalCloud,
         index.commit = original  # type: ignore[method-assign]
     assert [index.commit(commit) for commit in commits] == [True, False]
     assert all(
-        len(links.linked(commits[0].entry.tenant, token, STARTED_MS)[1]) == 1 for token in commits[0].linkage.tokens
+        len(links.linked(commits[0].entry.tenant, token, STARTED_MS)) == 1 for token in commits[0].linkage.tokens
     )

@@ -1,10 +1,10 @@
 """Which recordings belong to one call, in the index table.
 
-| pk                         | sk         | what                                                                       |
-|----------------------------|------------|----------------------------------------------------------------------------|
-| `<tenant>#link#<token>`    | `<call>`   | a recording that is found by a token that dialogs of one call share        |
-| `<tenant>#link#<token>`    | `revision` | how often a recording was linked to the token                              |
-| `<tenant>#rec#<recording>` | `rec`      | the recording; a copy that does not stand for its call is not in `by_time` |
+| pk                         | sk                   | what                                                           |
+|----------------------------|----------------------|----------------------------------------------------------------|
+| `<tenant>#link#<token>`    | `<call>`             | a recording that is found by a token that dialogs share        |
+| `<tenant>#link#<token>`    | `revision#<parties>` | how often a recording of these parties was linked to the token |
+| `<tenant>#rec#<recording>` | `rec`                | in `by_time`, unless another copy stands for its call          |
 
 An SBC may give every call the same group: what is read of a token is bounded by time and number.
 """
@@ -30,8 +30,6 @@ MOST_READ: Final = 50
 AROUND_MS: Final = 12 * 3_600_000
 """Calls of one token that began longer before or after are not looked at: ids of switches come again."""
 
-_REVISION: Final = "revision"
-
 
 class RecordingLinks:
     """The links of recordings."""
@@ -41,21 +39,21 @@ class RecordingLinks:
         self._name = table
         self._table = Table(dynamodb, table)
 
-    def linked(self, tenant: TenantId, token: str, around_ms: int) -> tuple[int, list[LinkedRecording]]:
-        """Reads what is linked to a token.
+    def revision(self, tenant: TenantId, token: str, parties: str) -> int:
+        """Reads how often a recording of certain parties was linked to a token."""
+        item = self._table.get(_pk(tenant, token), _revision_sk(parties)) or {}
+        return int(item.get("number", 0))
+
+    def linked(self, tenant: TenantId, token: str, around_ms: int) -> list[LinkedRecording]:
+        """Reads what is linked to a token, the latest first.
 
         Args:
             tenant: Whose.
             token: The token.
             around_ms: When the call began whose other recordings are looked for, Unix time.
-
-        Returns:
-            How often something was linked to it, read before the rest; and the recordings, the latest first.
         """
-        pk = _pk(tenant, token)
-        revision = (self._table.get(pk, _REVISION) or {}).get("number", 0)
-        rows = self._table.newest(pk, _bounds(around_ms), after=None, limit=MOST_READ)
-        return revision, [_linked(row) for row in rows]
+        rows = self._table.newest(_pk(tenant, token), _bounds(around_ms), after=None, limit=MOST_READ)
+        return [_linked(row) for row in rows]
 
     def writes(self, tenant: TenantId, linkage: Linkage) -> list[TransactWriteItemTypeDef]:
         """What the commit of a recording writes, if the revisions are what was read: its rows, its copies' places."""
@@ -72,7 +70,7 @@ class RecordingLinks:
         revisions = [
             self._table.transact_update(
                 _pk(tenant, token),
-                _REVISION,
+                _revision_sk(row.parties),
                 set_to={},
                 add_to={"number": 1},
                 only_if="#number = :read" if linkage.revisions[token] else "attribute_not_exists(#number)",
@@ -106,6 +104,11 @@ def place(tenant: TenantId, recording: RecordingId, started_at_ms: int, foremost
 
 def _pk(tenant: TenantId, token: str) -> str:
     return f"{tenant}#link#{token}"
+
+
+def _revision_sk(parties: str) -> str:
+    """Copies have the same parties: calls of one group and other parties need not wait for each other."""
+    return f"revision#{parties}"
 
 
 def _bounds(around_ms: int) -> tuple[str, str]:

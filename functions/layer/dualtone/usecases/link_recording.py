@@ -2,8 +2,8 @@
 
 1. The tokens that dialogs of one call share, and how the recording relates to others (``domain.linked_calls``).
 2. Which recordings have one of them; of its copies, one stands for the call.
-3. The commit writes both down, on the condition that nobody else linked a recording to one of the tokens meanwhile: so
-   of two copies that are committed in one moment one comes second, and sees the other.
+3. The commit writes both down, on the condition that nobody else linked a recording of the same parties to one of the
+   tokens meanwhile: so of two copies that are committed in one moment one comes second, and sees the other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Linkage:
     Attributes:
         tokens: What it is found by.
         row: What is written under each of them.
-        revisions: How often something was linked to each token when it was read; 0 for never.
+        revisions: How often a recording of the same parties was linked to each token when that was read; 0 for never.
         copy_of: The copy that stands for the call, if it is another.
         others: The other copies, of which each now stands behind ``foremost``, or in front.
         foremost: Which recording stands for the call.
@@ -60,8 +60,11 @@ class Linkage:
 class Links(Protocol):
     """The index's links."""
 
-    def linked(self, tenant: TenantId, token: str, around_ms: int) -> tuple[int, list[LinkedRecording]]:
-        """Reads how often something was linked to a token, and what of about a moment is."""
+    def revision(self, tenant: TenantId, token: str, parties: str) -> int:
+        """Reads how often a recording of certain parties was linked to a token."""
+
+    def linked(self, tenant: TenantId, token: str, around_ms: int) -> list[LinkedRecording]:
+        """Reads what of about a moment is linked to a token."""
 
 
 class LinkRecording:
@@ -84,8 +87,8 @@ class LinkRecording:
         found: dict[RecordingId, LinkedRecording] = {}
         revisions: dict[str, int] = {}
         for token in tokens:
-            revisions[token], others = self._links.linked(entry.tenant, token, entry.answered_at_ms)
-            found |= {other.recording: other for other in others}
+            revisions[token] = self._links.revision(entry.tenant, token, row.parties)  # before what it guards
+            found |= {other.recording: other for other in self._links.linked(entry.tenant, token, entry.answered_at_ms)}
         copies = linked_calls.copies(row, found.values())[:MOST_COPIES]
         return Linkage(tokens, row, revisions, linked_calls.foremost([row, *copies]), copies)
 

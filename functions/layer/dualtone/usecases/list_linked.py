@@ -30,8 +30,8 @@ class RecordingIndex(Protocol):
 class Links(Protocol):
     """The index's links."""
 
-    def linked(self, tenant: TenantId, token: str, around_ms: int) -> tuple[int, list[LinkedRecording]]:
-        """Reads what is linked to a token, of about a moment."""
+    def linked(self, tenant: TenantId, token: str, around_ms: int) -> list[LinkedRecording]:
+        """Reads what of about a moment is linked to a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ class ListLinked:
         entry, _ = self._index.recording(tenant, recording)
         rows: dict[RecordingId, LinkedRecording] = {}
         for token in entry.links:
-            _, found = self._links.linked(tenant, token, entry.answered_at_ms)
-            rows |= {one.recording: one for one in found}
+            rows |= {one.recording: one for one in self._links.linked(tenant, token, entry.answered_at_ms)}
         mine = rows.pop(recording, None)
         others = sorted(rows.values(), key=lambda one: (one.started_at_ms, one.recording))[:MOST_LINKED]
         entries = self._index.recordings(tenant, [one.recording for one in others])
