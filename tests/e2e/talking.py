@@ -108,7 +108,7 @@ def assert_left_out(
     """
     began_s = proofs.moment(recording["started_at"])
     from_ms, to_ms = 1000 * (from_s - began_s), 1000 * (to_s - began_s)
-    gaps = [gap for gap in recording["gaps"] if gap["cause"] == proofs.PAYMENT]
+    gaps: list[dict[str, Any]] = [gap for gap in recording["gaps"] if gap["cause"] == proofs.PAYMENT]
     covering = [gap for gap in gaps if gap["from_ms"] <= max(from_ms, 0) + 1 and gap["to_ms"] >= to_ms - 1]
     assert {gap["channel"] for gap in covering} == {0, 1}, (from_ms, to_ms, recording["gaps"])
     assert all(gap["from_ms"] >= max(from_ms, 0) + earliest_ms for gap in covering), (from_ms, covering)
