@@ -31,11 +31,13 @@ def negotiate(asked: Request) -> tuple[tuple[tuple[str, str], ...], float | None
         return (), None
     try:
         wish = content_type.parse(offered)
-        seconds = max(number(wish.value, "Session-Expires", MAX_SECONDS), MIN_SECONDS)
+        seconds = number(wish.value, "Session-Expires", MAX_SECONDS)
     except MalformedInput:
         return (), None
-    if wish.parameters.get("refresher", "uac").lower() != "uac":
+    if not seconds or wish.parameters.get("refresher", "uac").lower() != "uac":
         return (), None
+    # REQ: RFC 4028 section 9: the interval is never raised. One below the standard's shortest could be refused by 422,
+    # which would cost the recording: it is agreed to, and we are not more impatient than the standard.
     # REQ: RFC 4028 section 9: with the UAC as refresher the 2xx requires `timer`.
     headers = (("Session-Expires", f"{seconds};refresher=uac"), ("Require", "timer"))
-    return headers, float(seconds + GRACE_SECONDS)
+    return headers, float(max(seconds, MIN_SECONDS) + GRACE_SECONDS)

@@ -717,7 +717,18 @@ def test_a_session_timer_is_accepted_with_the_src_as_refresher() -> None:
     assert any(isinstance(sent, Request) for _, sent in under.sent)
 
 
-@pytest.mark.parametrize("value", ["1800;refresher=uas", "x", ""])
+def test_a_session_timer_is_never_raised() -> None:
+    """REQ: RFC 4028 section 9: an interval below the shortest is agreed to as it is, and probed no sooner than that."""
+    under, src = Under(), Src()
+    answer = response(under.receive(src.invite(("Supported", "timer"), ("Session-Expires", "30"), ("Min-SE", "30"))))
+    assert answer.header("session-expires") == "30;refresher=uac"
+    src.to_tag = tag_of(answer)
+    under.receive(src.request("ACK"))
+    assert under.advance(90 + 31) == []
+    assert under.advance(2) != []
+
+
+@pytest.mark.parametrize("value", ["1800;refresher=uas", "x", "", "0"])
 def test_a_session_timer_that_we_cannot_keep_is_left_out(value: str) -> None:
     """Asked to refresh, or asked nonsense, we have no session timer."""
     answer = response(Under().receive(Src().invite(("Supported", "timer"), ("Session-Expires", value))))
