@@ -158,6 +158,14 @@ def test_vendors_name_parties_that_the_metadata_does_not() -> None:
     assert evaluate(POLICY, CallFacts.of_session(cisco, at(NOON)), final=True).rule.id == "board"
 
 
+def test_a_header_field_may_tell_the_queue() -> None:
+    """What the SBC says beside the metadata counts as what it says in it."""
+    facts = {"participants": [{"role": role, "aor": aor} for role, aor in (CUSTOMER, DESK)]}
+    told = CallFacts.of_session(facts, at(NOON), {"x-queue-name": "Hotline", "x-other": "5000"})
+    assert told.queues == ("hotline",)
+    assert evaluate(POLICY, told).rule.id == "hotline"
+
+
 CLOCKS: list[tuple[str, str, ZoneInfo, bool]] = [
     ("the minute before spring forward: 00:59 by the wall", "2026-03-29T00:59+00:00", LONDON, False),
     ("the minute after: 02:00 by the wall", "2026-03-29T01:00+00:00", LONDON, False),

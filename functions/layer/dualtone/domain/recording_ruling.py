@@ -74,10 +74,16 @@ class CallFacts:
     at_ms: int
 
     @classmethod
-    def of_session(cls, facts: Mapping[str, Any], at_ms: int) -> CallFacts:
-        """Reads the facts of a SESSION record."""
+    def of_session(cls, facts: Mapping[str, Any], at_ms: int, headers: Mapping[str, str] | None = None) -> CallFacts:
+        """Reads what the signalling said.
+
+        Args:
+            facts: Of the SESSION record.
+            at_ms: When the call began: true Unix time.
+            headers: Header fields of the recording session, by name: some SBCs tell the queue there.
+        """
         session = call_session.from_facts(facts)
-        values = list(vendor_values(session))
+        values = [*vendor_values(session), *((_bare(name), value) for name, value in (headers or {}).items())]
         parties = [Party(person.role, normalise(person.aor)) for person in session.participants if person.aor]
         parties = [party for party in parties if party.number not in _PLACEHOLDERS]
         if len(parties) < _PAIR:
@@ -362,6 +368,10 @@ def _is_in_time(match: Match, at_ms: int) -> bool:
         elif minute < begins:
             return False
     return not match.weekdays or WEEKDAYS[weekday] in match.weekdays
+
+
+def _bare(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _told(values: Sequence[tuple[str, str]]) -> Iterator[Party]:
