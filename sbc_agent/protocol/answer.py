@@ -22,6 +22,15 @@ FLAG_CODEC_RAW: Final = "codec-not-decodable"
 _G711: Final = frozenset({("PCMA", 8000, 1), ("PCMU", 8000, 1)})
 _COMFORT_NOISE: Final = "CN"
 _EVENTS: Final = "telephone-event"
+_OFFERED: Final = (
+    Codec(8, "PCMA", 8000),
+    Codec(0, "PCMU", 8000),
+    Codec(9, "G722", 8000),
+    Codec(18, "G729", 8000),
+    Codec(111, "OPUS", 48000, 2),
+    Codec(13, _COMFORT_NOISE, 8000),
+    Codec(101, _EVENTS, 8000),
+)
 
 # We only listen (RFC 7866 section 7.2): what may come is recvonly; an offerer that sends nothing is inactive.
 _ANSWERED: Final = {
@@ -115,7 +124,9 @@ def write_answer(
 
 
 def own_offer(labels: Iterable[str], streams: int = 1) -> tuple[StreamPlan, ...]:
-    """What we offer to an INVITE without a session description (delayed offer): G.711, receiving only.
+    """What we offer to an INVITE without a session description (delayed offer): all that we can store, receiving only.
+
+    Cisco's telephones fork what the call uses and cannot transcode: what is not offered would not be recorded.
 
     Args:
         labels: the labels that the metadata names; one m-line each.
@@ -124,11 +135,10 @@ def own_offer(labels: Iterable[str], streams: int = 1) -> tuple[StreamPlan, ...]
     Returns:
         The m-lines.
     """
-    codecs = (Codec(8, "PCMA", 8000), Codec(0, "PCMU", 8000), Codec(101, _EVENTS, 8000))
-    formats = tuple(str(codec.payload_type) for codec in codecs)
+    formats = tuple(str(codec.payload_type) for codec in _OFFERED)
     names = list(labels) or [f"mline-{index}" for index in range(streams)]
     return tuple(
-        StreamPlan(index, label, True, True, Direction.RECVONLY, formats, codecs)  # noqa: FBT003 - wanted, active
+        StreamPlan(index, label, True, True, Direction.RECVONLY, formats, _OFFERED)  # noqa: FBT003 - wanted, active
         for index, label in enumerate(names)
     )
 

@@ -15,7 +15,7 @@ from sbc_agent.protocol.message import Response
 from sbc_agent.protocol.sdes import SrtpPolicy, SrtpTerms
 from sbc_agent.protocol.transaction_layer import Incoming, Patience, TransactionLayer
 
-SUPPORTED: Final = ("Supported", "siprec, timer")
+SUPPORTED: Final = ("Supported", "siprec, timer, replaces")
 
 LONGEST_SESSION_SECONDS: Final = 7 * 86_400.0  # lines between dealers are open for a week
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualtone.domain.audio.codecs import codec_of
 from sbc_agent.protocol import answer as answers
 from sbc_agent.protocol import sdes, sdp
 from sbc_agent.protocol.events import SessionId
@@ -285,12 +286,16 @@ def test_an_m_line_without_a_port_is_refused_and_flagged() -> None:
 
 
 def test_our_own_offer_and_its_answer() -> None:
-    """Asked for an offer we offer G.711, receiving only; the answer says which streams come."""
+    """Asked for an offer we offer all that we can store, receiving only; the answer says which streams come."""
     to = session()
     plans = to.planned(None)
     text = to.answer(None, plans, {0: 20000}, ADDRESS, counted_octets())
     ours = sdp.parse(text).media[0]
-    assert (ours.port, ours.direction, ours.formats) == (20000, Direction.RECVONLY, ("8", "0", "101"))
+    assert (ours.port, ours.direction) == (20000, Direction.RECVONLY)
+    assert [codec.name for codec in ours.codecs()] == [
+        *("PCMA", "PCMU", "G722", "G729", "OPUS", "CN", "telephone-event"),
+    ]
+    assert all(codec_of(codec.name, codec.clock_hz, codec.channels) for codec in ours.codecs()[:5])
     assert to.offer_outstanding
     to.answered_by_peer(sdp.parse(offer("m=audio 6000 RTP/AVP 0", "a=sendonly")))
     assert not to.offer_outstanding

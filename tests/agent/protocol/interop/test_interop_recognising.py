@@ -150,9 +150,13 @@ def test_cisco_bib_gets_our_offer(end: str) -> None:
         b"s=-",
         b"c=IN IP4 192.0.2.9",
         b"t=0 0",
-        b"m=audio 20000 RTP/AVP 8 0 101",
+        b"m=audio 20000 RTP/AVP 8 0 9 18 111 13 101",
         b"a=rtpmap:8 PCMA/8000",
         b"a=rtpmap:0 PCMU/8000",
+        b"a=rtpmap:9 G722/8000",
+        b"a=rtpmap:18 G729/8000",
+        b"a=rtpmap:111 OPUS/48000/2",
+        b"a=rtpmap:13 CN/8000",
         b"a=rtpmap:101 telephone-event/8000",
         b"a=fmtp:101 0-15",
         b"a=recvonly",
@@ -179,7 +183,7 @@ def test_options_keeps_us_in_service() -> None:
     answer = only(under.receive(Src(call_id="ping").request("OPTIONS")))
     assert isinstance(answer, Response)
     assert (answer.status, answer.header("allow")) == (200, "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO")
-    assert answer.header("supported") == "siprec, timer"
+    assert answer.header("supported") == "siprec, timer, replaces"
     found = opened(whole(OPENSIPS), under)
     assert status(under.receive(found.src.request("OPTIONS"))) == 200
 

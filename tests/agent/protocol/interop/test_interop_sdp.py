@@ -260,7 +260,7 @@ def test_a_whole_200() -> None:
             "CSeq: 1 INVITE\n"
             "Contact: <sip:recorder@192.0.2.1:5060>;+sip.srs\n"
             "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO\n"
-            "Supported: siprec, timer\n"
+            "Supported: siprec, timer, replaces\n"
             "Content-Type: application/sdp\n"
             "Server: Dualtone\n"
             f"Content-Length: {len(found.answer.body)}\n"
