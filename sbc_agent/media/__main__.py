@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's linear algebra is not used: no threads that spin for it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small: no threads that spin for them
 
 gc.disable()  # while it loads there is no garbage, and much to look through
 

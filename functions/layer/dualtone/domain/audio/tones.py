@@ -79,8 +79,8 @@ class Spectrum:
     """What is known of hops.
 
     Attributes:
-        amplitude: Real parts, then imaginary parts, of eight amplitudes, float32[n, 16].
-        power: Energy that a tone of each frequency would explain, float32[n, 8].
+        amplitude: Real parts, then imaginary parts, of eight amplitudes, float32[16, n].
+        power: Energy that a tone of each frequency would explain, float32[8, n].
         energy: float32[n].
         hop: Samples of a hop.
     """
@@ -98,10 +98,11 @@ def spectrum(samples: Floats, clock_hz: int) -> Spectrum:
         samples: On the scale of 16 bits, float32[n, clock_hz // 100].
         clock_hz: Samples per second.
     """
-    amplitude = samples @ _matrix(clock_hz)
+    amplitude = _matrix(clock_hz) @ samples.T
     squares = np.square(amplitude)
     hop = samples.shape[1]
-    power = (squares[:, :8] + squares[:, 8:]) * np.float32(2 / hop)
+    power = np.add(squares[:8], squares[8:], out=squares[:8])
+    power *= np.float32(2 / hop)
     return Spectrum(amplitude, power, np.einsum("ij,ij->i", samples, samples), hop)
 
 
@@ -131,10 +132,18 @@ def _windows(seen: Spectrum) -> Iterable[tuple[int, int, int, float, float]]:
     """Runs of one to three hops that are a tone's: first hop, number, key, power of the weaker frequency, share."""
     power, energy = seen.power, seen.energy
     least = np.float32(_LEAST_LEVEL**2 * seen.hop / 4)
-    share = power[:, _LOW].max(axis=1) + power[:, _HIGH].max(axis=1)
-    suspicious = np.flatnonzero((share >= np.float32(_LEAST_SHARE[3]) * energy) & (energy >= least))
-    found = [window for hops in _LEAST_SHARE for window in _judged(seen, _starts(suspicious, hops, energy.size), hops)]
+    held = _strongest(power[_LOW]) + _strongest(power[_HIGH])
+    suspicious = np.flatnonzero((held >= np.float32(min(_LEAST_SHARE.values())) * energy) & (energy >= least))
+    share = held[suspicious] / energy[suspicious]
+    found: list[tuple[int, int, int, float, float]] = []
+    for hops, needed in _LEAST_SHARE.items():
+        found += _judged(seen, _starts(suspicious[share >= needed], hops, energy.size), hops)
     return sorted(found)
+
+
+def _strongest(group: Floats) -> Floats:
+    strongest: Floats = np.maximum(np.maximum(group[0], group[1]), np.maximum(group[2], group[3]))
+    return strongest
 
 
 def _starts(suspicious: Indices, hops: int, count: int) -> Indices:
@@ -146,15 +155,15 @@ def _starts(suspicious: Indices, hops: int, count: int) -> Indices:
 def _judged(seen: Spectrum, starts: Indices, hops: int) -> list[tuple[int, int, int, float, float]]:
     """Those of windows that follow the rules above."""
     at = starts[:, None] + np.arange(hops)
-    power, energy = seen.power[at].sum(axis=1), seen.energy[at].sum(axis=1)
-    rows = np.arange(starts.size)
-    low, high = power[:, _LOW].argmax(axis=1), power[:, _HIGH].argmax(axis=1) + 4
-    lower, higher = power[rows, low], power[rows, high]
+    power, energy = seen.power[:, at].sum(axis=2), seen.energy[at].sum(axis=1)
+    each = np.arange(starts.size)
+    low, high = power[_LOW].argmax(axis=0), power[_HIGH].argmax(axis=0) + 4
+    lower, higher = power[low, each], power[high, each]
     good = (energy >= _LEAST_LEVEL**2 * seen.hop * hops) & (lower + higher >= _LEAST_SHARE[hops] * energy)
     good &= np.maximum(lower, higher) <= _MOST_TWIST * np.minimum(lower, higher)
-    power[rows, low] = power[rows, high] = 0
-    stands_out = (lower >= _LEAST_PROMINENCE * power[:, _LOW].max(axis=1)) & (
-        higher >= _LEAST_PROMINENCE * power[:, _HIGH].max(axis=1)
+    power[low, each] = power[high, each] = 0
+    stands_out = (lower >= _LEAST_PROMINENCE * _strongest(power[_LOW])) & (
+        higher >= _LEAST_PROMINENCE * _strongest(power[_HIGH])
     )
     left = np.flatnonzero(good)
     together = np.zeros(starts.size)
@@ -178,7 +187,7 @@ def _steadiness(seen: Spectrum, at: Indices, tone: Indices) -> tuple[npt.NDArray
         Whether it is near its nominal value and keeps phase and strength, bool[windows]; and the energy that one
         sinusoid of its true frequency explains, float64[windows].
     """
-    amplitude = seen.amplitude[at, tone[:, None]] + 1j * seen.amplitude[at, tone[:, None] + 8]
+    amplitude = seen.amplitude[tone[:, None], at] + 1j * seen.amplitude[tone[:, None] + 8, at]
     nominal = np.asarray(FREQUENCIES_HZ)[tone]
     steps = amplitude[:, 1:] * amplitude[:, :-1].conj()
     turned = steps.sum(axis=1) * np.exp(-2j * np.pi * nominal * _HOP_S)
@@ -201,7 +210,7 @@ def _whole(tone: Tone, seen: Spectrum) -> Tone:
 def _reach(tone: Tone, seen: Spectrum, hops: Sequence[int]) -> int:
     pair = [tone.key // 4, tone.key % 4 + 4]
     for count, hop in enumerate(hops):
-        power = seen.power[hop, pair]
+        power = seen.power[pair, hop]
         if power.min() < _GOES_ON * tone.power or power.sum() < _GOES_ON_SHARE * seen.energy[hop]:
             return count
     return len(hops)
@@ -209,7 +218,7 @@ def _reach(tone: Tone, seen: Spectrum, hops: Sequence[int]) -> int:
 
 @cache
 def _matrix(clock_hz: int) -> Floats:
-    """Cosines, then negative sines, of the eight frequencies over a hop, float32[hop, 16]."""
-    time = np.arange(clock_hz * HOP_MS // 1000)[:, None] / clock_hz
-    turns = np.exp(-2j * np.pi * time * np.asarray(FREQUENCIES_HZ))
-    return np.concatenate([turns.real, turns.imag], axis=1).astype(np.float32)
+    """Cosines, then negative sines, of the eight frequencies over a hop, float32[16, hop]."""
+    time = np.arange(clock_hz * HOP_MS // 1000) / clock_hz
+    turns = np.exp(-2j * np.pi * np.asarray(FREQUENCIES_HZ)[:, None] * time)
+    return np.concatenate([turns.real, turns.imag]).astype(np.float32)
