@@ -129,6 +129,6 @@ class DecisionBody(Request):
 
 
 class NamedDecisionBody(DecisionBody):
-    """What is to become of every call that goes by a name, now or within an hour."""
+    """What is to become of every call that goes by a name, now or within an hour; an extension is no such name."""
 
     call: NamedCall

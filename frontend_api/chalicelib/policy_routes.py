@@ -13,6 +13,7 @@ from chalicelib.operation import Answer, Call, Operation, Source
 from chalicelib.routes import Routes
 from dualtone.adapters import api_wiring, wiring
 from dualtone.domain import call_match
+from dualtone.domain.call_match import MatchKind
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import TenantId
 from dualtone.domain.problem import ProblemType
@@ -161,8 +162,11 @@ def decided(
     how: Literal["api", "webhook"],
     command: str | None = None,
 ) -> policy_answers.Decided:
-    """Decides on every call that goes by a name."""
+    """Decides on every call that goes by a name, and on those that will within the hour: so no number will do."""
     kind, value = named.name
+    if kind == MatchKind.EXTENSION:
+        text = "a choice is one call's: name it by call_id, ucid or external_id, since a number has many calls"
+        raise MalformedInput(text, http_status=HTTPStatus.UNPROCESSABLE_ENTITY)
     token = call_match.token(wiring.live_keys().of(tenant), kind, value)
     wanted = Wanted(tenant, by, decision, cause, how, command)
     return policy_answers.Decided.of(api_wiring.decide_calls().by_match(wanted, token, call.facts))

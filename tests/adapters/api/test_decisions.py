@@ -134,6 +134,20 @@ def test_a_choice_by_name_finds_the_call_that_is_kept(
     assert answer.json["calls"] == [{"call_id": live.call, "outcome": "ignored"}]
 
 
+def test_a_number_names_no_call_to_choose_for(
+    officer: str, administrator: str, deciding: LiveAgent, names: dict[str, str]
+) -> None:
+    """A refusal stops that call only: whoever else calls the number in the hour has not refused."""
+    named = {"call": {"extension": names["extension"]}}
+    refused = post_json("/v1/decisions", named | REFUSE, token=officer)
+    assert refused.status == 422
+    assert "a number has many calls" in refused.json["detail"]
+    system = PaymentSystem.created(administrator, "Announcements")
+    assert system.send({"type": "consent.given", "data": named}).status == 422
+    deciding.commands()
+    assert deciding.decided == []
+
+
 @pytest.mark.parametrize(
     ("kind", "decision", "cause"),
     [
