@@ -8,7 +8,6 @@ that tells nothing of them leaves what is known as it is. Pure.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast
 
@@ -101,7 +100,7 @@ def _text(value: object, name: str) -> str:
 def _live_key(value: object) -> bytes:
     try:
         key = base64.b64decode(_text(value, "live_key"), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         raise MalformedInput("live_key is not coded in base64") from error
     if len(key) not in {0, _LIVE_KEY_BYTES}:
         raise MalformedInput(f"live_key has not {_LIVE_KEY_BYTES} octets")

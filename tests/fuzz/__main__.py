@@ -17,10 +17,10 @@ def main() -> int:
     options = parser.parse_args()
     enough = True
     for name in options.target or known:
-        found = run(name, known[name], iterations=options.iterations, seed=options.seed)
+        found = run(name, known[name], iterations=options.iterations, seed=options.seed, keeps=True)
         enough &= found.read >= known[name].still_read
         print(
-            f"{name:10} seed {found.seed} iterations {found.iterations} still read {found.read:.1%} "
+            f"{name:16} seed {found.seed} iterations {found.iterations} still read {found.read:.1%} "
             f"slowest {found.slowest_ms:.1f} ms CPU {found.seconds:.1f} s",
             flush=True,
         )

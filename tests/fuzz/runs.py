@@ -1,13 +1,14 @@
-"""A fuzz run: bounded by iterations, reproducible by its seed, judged by one line."""
+"""A fuzz run: bounded by iterations and by time, reproducible by its seed, judged by one line."""
 
+import hashlib
 import random
 import time
 import zlib
 from dataclasses import dataclass
 
-from dualtone.domain.errors import MalformedInput
+from tests.fuzz import target as targets
 from tests.fuzz.mutators import mutate
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 
 @dataclass(frozen=True)
@@ -23,27 +24,51 @@ class Figures:
 
 
 class Escaped(AssertionError):  # noqa: N818 - named for what happened
-    """Something else than MalformedInput escaped a parser; the message tells how to see it again."""
+    """Something else than a refusal escaped a parser; the message tells how to see it again."""
 
 
-def run(name: str, target: Target, *, iterations: int, seed: int) -> Figures:
-    """Feed a target with changed seeds.
+def run(
+    name: str, target: Target, *, iterations: int, seed: int, seconds: float = float("inf"), keeps: bool = False
+) -> Figures:
+    """Feed a target with its corpus as it is, then with changed seeds.
+
+    Args:
+        name: the target's name.
+        target: the target.
+        iterations: how many changed inputs at most.
+        seed: of the changes.
+        seconds: how much processor time at most; at least a hundred inputs are tried.
+        keeps: whether an input that breaks the target is added to its corpus.
 
     Raises:
         Escaped: the oracle failed.
     """
     draw = random.Random(seed ^ zlib.crc32(name.encode()))
-    read, slowest, started = 0, 0.0, time.process_time()
-    for number in range(iterations):
-        data = mutate(draw.choice(target.seeds), draw, target.changes)
+    corpus = targets.kept(name)
+    seeds = [*target.seeds, *corpus]
+    for data in corpus:
+        _feed(name, target, data, "its corpus")
+    read, slowest, number, started = 0, 0.0, 0, time.process_time()
+    while number < iterations and (number < 100 or time.process_time() - started < seconds):
+        data = mutate(draw.choice(seeds), draw, target.changes)
+        number += 1
         before = time.process_time()
         try:
-            target.run(data)
-            read += 1
-        except MalformedInput:
-            pass
-        except Exception as error:
-            raise Escaped(f"{name}, seed {seed}, iteration {number}: {error!r} for {data!r}") from error
+            read += _feed(name, target, data, f"seed {seed}, iteration {number}")
+        except Escaped:
+            if keeps:
+                targets.keep(name, data, hashlib.sha256(data).hexdigest()[:12])
+            raise
         slowest = max(slowest, time.process_time() - before)
-    seconds = time.process_time() - started
-    return Figures(name, seed, iterations, read / iterations, slowest * 1000, seconds)
+    return Figures(name, seed, number, read / number, slowest * 1000, time.process_time() - started)
+
+
+def _feed(name: str, target: Target, data: bytes, where: str) -> bool:
+    """The one-line oracle: a target reads its input or refuses it; returns which."""
+    try:
+        target.run(data)
+    except target.refusals:
+        return False
+    except Exception as error:
+        raise Escaped(f"{name}, {where}: {error!r} for {data!r}") from error
+    return True

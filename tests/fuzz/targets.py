@@ -7,7 +7,7 @@ import gzip
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -53,21 +53,12 @@ from sbc_agent.protocol.server import SipServer
 from sbc_agent.protocol.stream import StreamFramer
 from sbc_agent.protocol.uas import ServerSettings
 from tests.call_samples import session
-from tests.fuzz import mutators
+from tests.fuzz import domain_targets, media_targets, mutators, settings_targets, sip_targets
+from tests.fuzz.target import Target
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 _ULID: Final = "01JD0000000000000000000000"
 _UDP: Final = Flow("udp", ("198.51.100.7", 5060), ("192.0.2.1", 5060))
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser, what it is fed from, how that is changed, and the share of changed inputs that it must still read."""
-
-    seeds: Sequence[bytes]
-    run: Callable[[bytes], object]
-    changes: tuple[mutators.Mutator, ...] = mutators.ALL
-    still_read: float = 0.3
 
 
 def _sample(path: Path) -> bytes:
@@ -279,4 +270,8 @@ def targets() -> dict[str, Target]:
         "policy": Target(_policies(), _policy, still_read=0.05),
         "tokens": Target([canonical.encode(session())], _tokens, still_read=0.05),
         "snapshot": Target(_snapshots(corpus["messages"]), _restored, still_read=0.05),
+        **sip_targets.targets(corpus["messages"]),
+        **media_targets.targets(),
+        **domain_targets.targets(),
+        **settings_targets.targets(),
     }
