@@ -103,6 +103,17 @@ def _status(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    import io  # noqa: PLC0415
+
+    from sbc_agent.runtime import config, diagnosis, doctor  # noqa: PLC0415
+    from sbc_agent.runtime.logs import Log  # noqa: PLC0415
+
+    found = doctor.examine(config.load(options.config), Log(stream=io.StringIO()))
+    _print(json.dumps(diagnosis.to_json(found)) if options.json else diagnosis.shown(found))
+    return FAILED if diagnosis.worst(found) == "fail" else DONE
+
+
 def _desk(options: argparse.Namespace) -> int:
     from sbc_agent.runtime import config, desk_command  # noqa: PLC0415
 
@@ -178,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_STATUS,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the program's version number and exit")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|desk|call|load")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run|enrol|status|doctor|desk|call|load")
 
     run = commands.add_parser(
         "run",
@@ -218,6 +229,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(status)
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(act=_status)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="look at everything that recordings depend on, and say what to change",
+        description="Looks at ports, buffers, disk, clock, limits, certificates and the way to the cloud, one line "
+        "each: ok, warn (worth a look) or fail (to be changed), with what to change in plain words. Runs beside the "
+        "agent or before its first start, and leaves nothing behind.",
+        epilog="exit status: 0 nothing has to be changed; 1 something has; 2 wrong usage or settings",
+    )
+    _add_config(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(act=_doctor)
 
     _add_desk(
         commands.add_parser(

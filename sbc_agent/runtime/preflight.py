@@ -220,12 +220,12 @@ def inspect(config: AgentConfig) -> list[Finding]:
     spool_dir, media = config.agent.spool_dir, config.media
     findings = directory(config.agent.state_dir, "agent.state_dir") + directory(spool_dir, "agent.spool_dir")
     findings += descriptors(_raised(resource.RLIMIT_NOFILE), media.pool_size)
-    findings += locked_memory(_raised(resource.RLIMIT_MEMLOCK), media.pool_size, swapping=_swapping())
-    findings += media_ports(media.ports, _ephemeral_ports(), _read("sys/net/ipv4/ip_local_reserved_ports"))
+    findings += locked_memory(_raised(resource.RLIMIT_MEMLOCK), media.pool_size, swapping=swapping())
+    findings += media_ports(media.ports, ephemeral_ports(), read_proc("sys/net/ipv4/ip_local_reserved_ports"))
     if spool_dir.is_dir():
         agent = config.agent
         findings += space(DiskSpace.of(spool_dir).free_bytes, agent.min_free_bytes, agent.when_full, spool_dir)
-        findings += file_system(_file_system(spool_dir), spool_dir)
+        findings += file_system(file_system_of(spool_dir), spool_dir)
     findings += wall_clock(time.time(), _newest(spool_dir) if spool_dir.is_dir() else None)
     return findings
 
@@ -237,27 +237,30 @@ def _raised(limit: int) -> int:
     return hard
 
 
-def _read(name: str) -> str:
+def read_proc(name: str) -> str:
+    """A file below /proc; empty if it cannot be read."""
     try:
         return (_PROC / name).read_text(encoding="ascii")
     except OSError:
         return ""
 
 
-def _swapping() -> bool:
-    return len(_read("swaps").splitlines()) > 1
+def swapping() -> bool:
+    """Whether this machine has swap."""
+    return len(read_proc("swaps").splitlines()) > 1
 
 
-def _ephemeral_ports() -> tuple[int, int]:
-    fields = _read("sys/net/ipv4/ip_local_port_range").split()
+def ephemeral_ports() -> tuple[int, int]:
+    """net.ipv4.ip_local_port_range, or what most systems have."""
+    fields = read_proc("sys/net/ipv4/ip_local_port_range").split()
     return (int(fields[0]), int(fields[1])) if len(fields) == 2 else (32_768, 60_999)  # noqa: PLR2004 - first, last
 
 
-def _file_system(path: Path) -> str:
+def file_system_of(path: Path) -> str:
     """The type of the file system that a path lies on: that of the longest mount point above it."""
     best, name = "", ""
     real = str(path.resolve())
-    for line in _read("mounts").splitlines():
+    for line in read_proc("mounts").splitlines():
         fields = line.split()
         point = fields[1].encode("ascii").decode("unicode_escape")  # spaces are written \040
         if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
