@@ -75,15 +75,18 @@ class StreamPlan:
         return self.wanted and "SAVP" in self.profile and not (self.crypto and self.crypto.keys)
 
 
-def plan(offer: SessionDescription, terms: SrtpTerms | None = None) -> tuple[StreamPlan, ...]:
+def plan(
+    offer: SessionDescription, terms: SrtpTerms | None = None, known: Mapping[int, CryptoLine] | None = None
+) -> tuple[StreamPlan, ...]:
     """Decide what every m-line becomes.
 
     Args:
         offer: what is offered.
         terms: what of SRTP is accepted; None for all that can be opened.
+        known: what was answered before, by the place of the m-line: a refresh may leave out all keys, which then stay.
     """
-    agreed = terms or SrtpTerms()
-    return tuple(_plan_media(index, media, agreed) for index, media in enumerate(offer.media))
+    agreed, before = terms or SrtpTerms(), known or {}
+    return tuple(_plan_media(index, media, agreed, before.get(index)) for index, media in enumerate(offer.media))
 
 
 def nothing_recordable(offer: SessionDescription, plans: Sequence[StreamPlan]) -> bool:
@@ -187,10 +190,14 @@ def apply_answer(plans: Sequence[StreamPlan], answer: SessionDescription) -> tup
     return tuple(applied)
 
 
-def _plan_media(index: int, media: Media, terms: SrtpTerms) -> StreamPlan:
+def _plan_media(index: int, media: Media, terms: SrtpTerms, known: CryptoLine | None) -> StreamPlan:
     codecs = tuple(media.codecs())
     label = media.label or f"mline-{index}"
-    crypto = sdes.choose(media.crypto, terms.suites) if media.is_srtp else None
+    crypto = None
+    if media.is_srtp:
+        crypto = sdes.choose(media.crypto, terms.suites)
+        if not media.crypto and known is not None and known.suite in terms.suites:
+            crypto = known
     refusal = _refusal(media, terms, crypto)
     if refusal is not None or media.port == 0:
         return StreamPlan(index, label, False, False, Direction.INACTIVE, (), codecs, refusal, media.protocol)  # noqa: FBT003

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sbc_agent.protocol import answer as answers
-from sbc_agent.protocol import metadata, recognition, sdes, sdp
+from sbc_agent.protocol import cisco_participants, metadata, recognition, sdes, sdp
 from sbc_agent.protocol.answer import StreamPlan
 from sbc_agent.protocol.body import MessageBody
+from sbc_agent.protocol.cisco_participants import CiscoParticipant
 from sbc_agent.protocol.events import SessionId, StreamState
 from sbc_agent.protocol.grammar import readable
 from sbc_agent.protocol.message import Request
@@ -53,6 +54,7 @@ class MediaSession:
         version: of our description, as in `o=`.
         description: our description below `o=`, as last sent.
         metadata_seen: whether metadata ever came.
+        parties: who speaks, as Cisco's gateways say it without metadata.
         own_keys: for each m-line of SRTP, the line that we answered and the key that we answered it with.
     """
 
@@ -73,6 +75,7 @@ class MediaSession:
     version: int = 0
     description: list[str] = field(default_factory=list, repr=False)  # it may hold keys
     metadata_seen: bool = False
+    parties: tuple[CiscoParticipant, ...] = ()
     own_keys: dict[int, tuple[CryptoLine, bytes]] = field(default_factory=dict, repr=False)
 
     def flag(self, *names: str) -> None:
@@ -88,6 +91,7 @@ class MediaSession:
         before = self.facts(), dict(self.asked), self.paused
         self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
         self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
+        self.parties = cisco_participants.read(asked) or self.parties
         marks = recognition.marks_of_origin(asked)
         self.headers |= marks
         self.end = recognition.end_of_call(marks) or self.end
@@ -111,7 +115,8 @@ class MediaSession:
             terms: what of SRTP is accepted; None for all that can be opened.
         """
         if offer is not None:
-            plans = answers.plan(offer, terms)
+            known = {item.index: item.crypto for item in self.plans if item.crypto}
+            plans = answers.plan(offer, terms, known)
             if terms is not None and terms.taken and any(item.crypto for item in plans):
                 self.flag(terms.taken)
             return plans
@@ -192,6 +197,8 @@ class MediaSession:
     def facts(self) -> dict[str, Any]:
         """The SESSION record."""
         facts = self.recording.facts(senders=FLAG_SENDERS_UNRELIABLE not in self.flags)
+        if self.parties and not self.metadata_seen:
+            facts |= cisco_participants.facts(self.parties, [readable(item.label) for item in self.plans])
         flags = list(self.flags) if self.metadata_seen else [*self.flags, FLAG_NO_METADATA]
         return {
             "sip_call_id": readable(self.sip_call_id),

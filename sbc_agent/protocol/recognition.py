@@ -72,7 +72,7 @@ def unsupported(asked: Request) -> list[str]:
 
 def indexed_headers(asked: Request) -> dict[str, str]:
     """The vendors' headers by which a call may be found."""
-    return {name: value[:1024] for name in INDEXED_HEADERS if (value := asked.header(name.lower()))}
+    return {name: value[:1024] for name in INDEXED_HEADERS if (value := ", ".join(asked.all(name.lower())))}
 
 
 def marks_of_origin(asked: Request) -> dict[str, str]:

@@ -5,7 +5,18 @@ import pytest
 from sbc_agent.protocol.media_session import FLAG_NO_METADATA
 from sbc_agent.protocol.message import Response
 from sbc_agent.protocol.uas import ServerSettings
-from tests.agent.protocol.builders import MEDIA_ADDRESS, TWO_STREAMS, UDP, Src, Under, crlf, only, sample, status
+from tests.agent.protocol.builders import (
+    MEDIA_ADDRESS,
+    METADATA,
+    TWO_STREAMS,
+    UDP,
+    Src,
+    Under,
+    crlf,
+    only,
+    sample,
+    status,
+)
 from tests.agent.protocol.interop.lines import note, shows
 from tests.agent.protocol.interop.vendors import (
     AUDIOCODES,
@@ -123,6 +134,42 @@ def test_cisco_nbr_is_known_by_its_header() -> None:
         "Cisco-Guid": "0427911521-3331789291-3179475176-3642700001",
         "X-Cisco-Recording-Participant": 'sip:1000@198.51.100.2;media-index="0"',
     }
+
+
+NBR = {
+    "one m-line each": (('sip:1000@a;media-index="0"', 'sip:2000@b;media-index="1"'), ["sip:1000@a", "sip:2000@b"]),
+    "on one line": (('sip:1000@a;media-index="1", <sip:2000@b>;media-index="0"',), ["sip:2000@b", "sip:1000@a"]),
+    "audio and video": (('sip:1000@a;media-index="0 2"', 'sip:2000@b;media-index="1 3"'), ["sip:1000@a", "sip:2000@b"]),
+    "two claim one": (('sip:1000@a;media-index="0 1"', 'sip:2000@b;media-index="1"'), ["sip:1000@a", None]),
+    "no index": (("sip:1000@a", "sip:2000@b"), [None, None]),
+    "an index that is none": (('sip:1000@a;media-index="x 999 -1"', "not an address"), [None, None]),
+}
+
+
+@shows("R3a", "D12")
+@pytest.mark.parametrize("name", NBR)
+def test_cisco_nbr_says_who_speaks(name: str) -> None:
+    """Each party's header names its m-lines; a stream that two claim, or nobody, is nobody's. Metadata would win."""
+    values, expected = NBR[name]
+    data = whole(
+        CUBE,
+        body=crlf(TWO_STREAMS.replace("a=label:1\n", "").replace("a=label:2\n", "")),
+        add=(
+            *(f"X-Cisco-Recording-Participant: {value}" for value in values),
+            "Contact: <sip:198.51.100.2:5060>",
+            "Content-Type: application/sdp",
+        ),
+    )
+    found = opened(data)
+    facts = found.under.updated[-1].facts
+    people = {person["participant_id"]: person["aor"] for person in facts["participants"]}
+    assert [people.get(stream["participant_id"]) for stream in facts["streams"]] == expected
+    assert [stream["label"] for stream in facts["streams"]] == [
+        stream.label for stream in found.under.updated[-1].streams
+    ]
+    kind = ("Content-Type", "application/rs-metadata+xml")
+    only(found.under.receive(found.src.request("UPDATE", kind, body=crlf(METADATA))))
+    assert [person["participant_id"] for person in found.under.updated[-1].facts["participants"]] == ["A", "B"]
 
 
 BIB_FROM = (

@@ -196,6 +196,18 @@ def test_a_hold_keeps_the_key() -> None:
     assert [event.streams[0].active for event in found.under.updated] == [True, False, True]
 
 
+@shows("K2a")
+def test_a_refresh_without_keys() -> None:
+    """An offer of SRTP that names no key at all leaves those that there are: the recording goes on as it was."""
+    text = offer(line("AES_CM_128_HMAC_SHA1_80", bytes(range(30))))
+    found = opened(invite(text))
+    bare = "\n".join(one for one in text.split("\n") if not one.startswith("a=crypto"))
+    asked = found.src.request("INVITE", ("Content-Type", "application/sdp"), body=crlf(bare))
+    assert only(found.under.receive(asked)).body == found.answer.body
+    assert found.active == [True, True]
+    assert status(Under().receive(invite(bare.replace("RTP/AVP", "RTP/SAVP")))) == 488, "none ever came"
+
+
 POLICIES: list[tuple[SrtpPolicy, Flow, list[str], list[bool]]] = [
     ("allow", UDP, [FLAG_SRTP_KEYS_VISIBLE], [True, True]),
     ("allow", TCP, [FLAG_SRTP_KEYS_VISIBLE], [True, True]),
