@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS pending (
   token TEXT NOT NULL, origin TEXT NOT NULL, cause TEXT NOT NULL, number INTEGER NOT NULL, expires_us INTEGER NOT NULL,
   body BLOB NOT NULL, PRIMARY KEY (token, origin, cause)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS choice (
+  token TEXT NOT NULL, way TEXT NOT NULL, decision TEXT NOT NULL, cause TEXT NOT NULL, how TEXT NOT NULL,
+  at_us INTEGER NOT NULL, by TEXT NOT NULL, expires_us INTEGER NOT NULL,
+  PRIMARY KEY (token, way, decision, cause, how, at_us, by)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS not_recorded (rule TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS webhook (
   endpoint TEXT NOT NULL, id TEXT NOT NULL, body_sha256 BLOB NOT NULL, received_ms INTEGER NOT NULL,
   number INTEGER NOT NULL, command TEXT NOT NULL, status INTEGER, answer BLOB, PRIMARY KEY (endpoint, id)

@@ -20,6 +20,7 @@ from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_s
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
 from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.recording_rules import RecordingRules
 from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.transfers import Patience
@@ -38,6 +39,7 @@ class CloudSide:
         spool: What is to be sent.
         clock: The agent's clock.
         revocation: Whether the agent is revoked.
+        rules: Which calls are recorded, and the agent's state.
         log: Where it tells what happens.
     """
 
@@ -49,6 +51,7 @@ class CloudSide:
         spool: Spool,
         clock: AgentClock,
         revocation: Revocation,
+        rules: RecordingRules,
         log: Log,
     ) -> None:
         api, state_dir = CloudApi(), config.agent.state_dir
@@ -58,8 +61,16 @@ class CloudSide:
         )
         now_s = self._sampler.now_s
         self._tokens = TokenSource(
-            api=api, key=key, identity=identity, state_dir=state_dir, log=log, revocation=revocation, clock=now_s
+            api=api,
+            key=key,
+            identity=identity,
+            state_dir=state_dir,
+            log=log,
+            revocation=revocation,
+            policies=rules.policies,
+            clock=now_s,
         )
+        rules.follow(lambda: self._tokens.identity.control.live_key, lambda: self._time.offset_us)
         session = agent_session(AgentCredentials(self._tokens, clock=now_s), identity.region, revocation, clock=now_s)
         threads = config.uplink.threads
         self._uplink = Uplink(
@@ -80,6 +91,7 @@ class CloudSide:
             spool=spool,
             uplink=self._uplink,
             revocation=revocation,
+            rules=rules,
             log=log,
         )
 

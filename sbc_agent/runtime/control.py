@@ -17,21 +17,27 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from dualtone.domain import agent_events, call_match, ids
-from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEvent, Event, LeaseEvent
+from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEvent, DecisionEvent, LeaseEvent
 from dualtone.domain.call_command import Cause, Command
+from dualtone.domain.call_decision import Decision
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId, TenantId
+from dualtone.domain.recording_ruling import Cause as ChoiceCause
+from dualtone.domain.recording_ruling import Choice, Kept, Means
 from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume, SelfPaused
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.runtime.backoff import Backoff
+from sbc_agent.runtime.choices import Choices, Chooser, Expecting, Fate
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
-from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls
+from sbc_agent.runtime.live_calls import KEPT_US, KnownCall, LiveCalls, Standing
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command, own_pause, own_resume
+from sbc_agent.runtime.orders import Order, inherited_pause, issued_at, of_command, own_pause, own_resume, taken_from
 from sbc_agent.runtime.pending_commands import PendingCommands
+from sbc_agent.runtime.recorded_call import CallState, ChoiceOutcome
+from sbc_agent.runtime.site_events import Events, SiteEvents
 
 ANSWER_S: Final = 5.0
 """So long a command's message waits for the media process before it is left in the queue, to come again."""
@@ -48,13 +54,6 @@ class CommandedMedia(Protocol):
 
     def resume(self, command: Resume) -> None:
         """Ends a cause; raises as ``pause``."""
-
-
-class Events(Protocol):
-    """Where events for the cloud are put."""
-
-    def put(self, event: Event) -> None:
-        """Takes an event."""
 
 
 Recut = Callable[[CallId, Iterable[str]], ThreadFuture[None]]
@@ -100,6 +99,8 @@ class Control:
         live_key: Yields the tenant's live key, empty while there is none.
         recut: Says when no older bytes of rewritten parts can reach the cloud any more.
         log: Where it tells what happens.
+        chooser: Carries out what people choose for calls.
+        consents: Where choices wait that came before their calls.
         randomness: Yields random bytes, for nonces.
     """
 
@@ -116,15 +117,20 @@ class Control:
         live_key: Callable[[], bytes],
         recut: Recut,
         log: Log,
+        chooser: Chooser,
+        consents: Expecting,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self._choices = Choices(
+            chooser=chooser, calls=calls, consents=consents, clock=clock, true_time=true_time, log=log
+        )
         self._tenant = tenant
         self._clock = clock
         self._true_time = true_time
         self._media = media
         self._calls = calls
         self._pending = pending
-        self._events = events
+        self._events = SiteEvents(events)
         self._live_key = live_key
         self._recut = recut
         self._log = log
@@ -146,13 +152,25 @@ class Control:
     # -- the recorder's calls ---------------------------------------------------------------------------------------
 
     def on_call(
-        self, call: CallId, facts: Mapping[str, Any], state: Literal["live", "ended"], at_us: int
+        self,
+        call: CallId,
+        facts: Mapping[str, Any],
+        state: CallState,
+        at_us: int,
+        *,
+        standing: Standing = "recorded",
+        policy: Kept | None = None,
+        began_us: int | None = None,
     ) -> Collection[str]:
-        """A call began, is known better, or ended; see ``recorder.CallListener``."""
+        """A call began, is known better, was decided, or ended; see ``recorded_call.CallListener``."""
         known = self._calls.get(call) or KnownCall(call, "live", at_us)
         if state == "ended":
             self._tried.pop(call, None)
             self._inherited.pop(call, None)
+            if standing != "recorded":
+                self._calls.forget(call)
+                self._events.forget(call)
+                return known.tokens
             self._tell(self._calls.put(replace(known, state="ended", ended_us=at_us, sealed=b"")))
             return known.tokens
         live_key, tokens, sealed = self._live_key(), known.tokens, known.sealed
@@ -160,21 +178,50 @@ class Control:
             tokens = call_match.of_session(live_key, facts) | self._inherited.get(call, frozenset())
             tokens = frozenset(sorted(tokens)[: call_match.MOST_TOKENS])
             sealed = call_match.seal(live_key, self._tenant, call, facts, self._randomness(call_match.NONCE_BYTES))
-        self._tell(self._calls.put(replace(known, tokens=tokens, sealed=sealed)))
+        known = replace(known, tokens=tokens, sealed=sealed, started_us=began_us or known.started_us, policy=policy)
+        self._stands(known, standing)
         self._catch_up(call, tokens)
         return tokens
 
+    def on_choice(self, call: CallId, choice: Choice, command: str | None, outcome: ChoiceOutcome) -> None:
+        """Somebody chose for a call that is kept; see ``recorded_call.CallListener``."""
+        if outcome != "discarded" and outcome != "unknown":  # noqa: PLR1714 - the type checker follows this one
+            chosen = choice.chosen
+            self._events.put(DecisionEvent(call, command, chosen.choice, chosen.how, chosen.at_us, chosen.by, outcome))
+
+    def on_order(self, message: Pause | Resume) -> None:
+        """The recorder silences a call, or lets it be heard: what comes of that is told as of any pause."""
+        self._expect(taken_from(message), CallId(message.call))
+
+    def _stands(self, known: KnownCall, standing: Standing) -> None:
+        """Nothing of a call leaves the site that is not, or not yet, recorded."""
+        known = self._calls.put(replace(known, standing=standing))
+        if standing != "recorded":
+            self._events.hold(known.call)
+            return
+        held = self._events.release(known.call)
+        self._tell(known)
+        for event in held:
+            self._events.put(event)
+
     def on_adopted(
-        self, call: CallId, matches: Collection[str], began_at_us: int, instead_of: CallId | None = None
+        self,
+        call: CallId,
+        matches: Collection[str],
+        began_at_us: int,
+        instead_of: CallId | None = None,
+        *,
+        standing: Standing = "recorded",
+        causes: Collection[str] = (),
     ) -> None:
-        """A call of an earlier run goes on; see ``recorder.CallListener``."""
+        """A call of an earlier run goes on; see ``recorded_call.CallListener``."""
         known = self._calls.get(call) or KnownCall(call, "live", began_at_us)
         if instead_of is not None:
-            known = replace(known, causes=self._causes_of(instead_of))
+            known = replace(known, causes=tuple(sorted({*self._causes_of(instead_of), *causes})))
             self._inherit(known)
         self._inherited[call] = frozenset(matches)
-        known = self._calls.put(replace(known, state="live", tokens=known.tokens | frozenset(matches)))
-        self._tell(known)
+        known = replace(known, state="live", tokens=known.tokens | frozenset(matches))
+        self._stands(known, standing)
         self._catch_up(call, known.tokens)
 
     def _causes_of(self, call: CallId) -> tuple[str, ...]:
@@ -214,6 +261,22 @@ class Control:
     def forget(self, call: CallId) -> None:
         """The cloud has a call, and its spool was freed."""
         self._calls.forget(call)
+
+    # -- what people choose -----------------------------------------------------------------------------------------
+
+    async def decide(self, call: CallId, *, keep: bool, cause: ChoiceCause, by: str, how: Means = "lan") -> Fate:
+        """Keeps or discards a call; see ``choices.Choices.decide``."""
+        return self._choices.decide(call, keep=keep, cause=cause, by=by, how=how)
+
+    async def decide_by_match(
+        self, token: str, *, keep: bool, cause: ChoiceCause, by: str, how: Means = "lan"
+    ) -> list[tuple[CallId, ChoiceOutcome]]:
+        """Keeps or discards the calls with a token; see ``choices.Choices.decide_by_match``."""
+        return self._choices.decide_by_match(token, keep=keep, cause=cause, by=by, how=how)
+
+    async def decided(self, decision: Decision) -> str:
+        """Carries out a decision of the cloud; see ``choices.Choices.decided``."""
+        return self._choices.decided(decision)
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -324,10 +387,13 @@ class Control:
 
     def _self_paused(self, pause: Pause) -> None:
         """A call has stopped itself: what comes of that is told as of any pause."""
-        loop, call = asyncio.get_running_loop(), CallId(pause.call)
-        execution = Execution(call, own_pause(pause), loop.create_future(), loop.create_future())
-        self._executions[call, pause.command] = execution
-        self._log.error("payment_without_pause", call=call)
+        self._expect(own_pause(pause), CallId(pause.call))
+        self._log.error("payment_without_pause", call=pause.call)
+
+    def _expect(self, order: Order, call: CallId) -> None:
+        """The media process answers something that was not asked from here."""
+        loop = asyncio.get_running_loop()
+        self._executions[call, order.command] = Execution(call, order, loop.create_future(), loop.create_future())
 
     def _applied(self, event: PauseApplied) -> None:
         execution = self._executions.get((event.call, event.command))
@@ -395,6 +461,7 @@ class Control:
                 matches=sorted(known.tokens),
                 sealed=base64.b64encode(known.sealed).decode("ascii"),
                 causes=list(known.causes),
+                policy=known.policy,
             )
         )
 

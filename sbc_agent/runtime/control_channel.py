@@ -21,7 +21,7 @@ from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
 from sbc_agent.media.messages import Event
-from sbc_agent.runtime.agent_state import STATE_FILE, AgentState
+from sbc_agent.runtime.choices import Chooser
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.command_queue import CommandQueue
 from sbc_agent.runtime.config import AgentConfig
@@ -38,6 +38,7 @@ from sbc_agent.runtime.outbox import Outbox
 from sbc_agent.runtime.pending_commands import PendingCommands
 from sbc_agent.runtime.receipts import Receipts
 from sbc_agent.runtime.recorded_call import CallListener
+from sbc_agent.runtime.recording_rules import RecordingRules
 from sbc_agent.runtime.revocation import Revocation
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.spool_room import DiskSpace
@@ -50,8 +51,8 @@ _MOST_ALARMS: Final = 64
 _T = TypeVar("_T")
 
 
-class CallSource(Protocol):
-    """The recorder: who knows of calls first."""
+class CallSource(Chooser, Protocol):
+    """The recorder: who knows of calls first, and carries out what people choose for them."""
 
     def attach(self, listener: CallListener) -> None:
         """Tells a listener of all calls."""
@@ -70,6 +71,7 @@ class ControlChannel:
         spool: What waits on the disk.
         uplink: What carries it away.
         revocation: Learns from the command queue that there is one.
+        rules: Which calls are recorded, and the agent's state.
         log: Where it tells what happens.
     """
 
@@ -85,6 +87,7 @@ class ControlChannel:
         spool: Spool,
         uplink: Uplink,
         revocation: Revocation,
+        rules: RecordingRules,
         log: Log,
     ) -> None:
         identity = tokens.identity
@@ -99,11 +102,7 @@ class ControlChannel:
         self._is_open = False
         self._early: list[Event] = []  # above all the cuts that a killed run was still to tell of
         self._lan: LanEndpoint | None = None
-        self._state = AgentState(config.agent.state_dir / STATE_FILE)
-        if self._state.was_damaged:
-            log.error("state_damaged")
-        if self._state.in_memory:
-            log.error("state_not_kept")
+        self._rules, self._state = rules, rules.state
         self._events = EventSender(
             outbox=Outbox(self._state, log),
             state=self._state,
@@ -143,6 +142,8 @@ class ControlChannel:
             live_key=lambda: self._tokens.identity.control.live_key,
             recut=self._uplink.recut,
             log=self._log,
+            chooser=recorder,
+            consents=self._rules.consents,
         )
         recorder.attach(self.control)
         self.control.settle()
@@ -173,6 +174,7 @@ class ControlChannel:
         lan = self._lan
         return {
             "events": self._events.figures(),
+            "not_recorded": self._rules.tally.counts,
             "lan": self.lan,
             "phones": None if lan is None else lan.phones,
             "desk_watchers": 0 if lan is None else lan.watchers,
@@ -241,7 +243,7 @@ class ControlChannel:
                 self._ingest_key = ingest_key
 
     def _health(self) -> HealthEvent | None:
-        live = self.control.calls.live
+        live = self.control.calls.recorded
         if len(live) > _MOST_LIVE:
             self._log.warning("health_unsent", calls=len(live))
             return None
@@ -256,4 +258,5 @@ class ControlChannel:
             alarms={name: alarms[name] for name in sorted(alarms)[:_MOST_ALARMS]},
             version=version(),
             uplink_waiting_s=max(0, waiting_s),
+            not_recorded=self._rules.tally.counts,
         )

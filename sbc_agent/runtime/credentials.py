@@ -26,6 +26,7 @@ from dualtone.domain.problem import ProblemType
 from sbc_agent.runtime.cloud_api import CloudApi, Refused
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.policy_store import PolicyStore
 from sbc_agent.runtime.request_signing import sign_by
 from sbc_agent.runtime.revocation import Revocation
 
@@ -75,6 +76,7 @@ class TokenSource:
         state_dir: Where what is newer is kept, with the identity.
         log: Where refusals of an ingest key are told.
         revocation: Learns from the token endpoint that there is one.
+        policies: Keeps the recording policy that comes with the answers.
         clock: Unix time in seconds.
     """
 
@@ -87,8 +89,10 @@ class TokenSource:
         state_dir: Path,
         log: Log,
         revocation: Revocation,
+        policies: PolicyStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._policies = policies
         self._revocation = revocation
         self._api = api
         self._key = key
@@ -140,6 +144,8 @@ class TokenSource:
 
     def _learn(self, body: dict[str, Any]) -> None:
         """Keeps what is new. What is not signed or formed as it must be is told and left alone; uploads go on."""
+        if self._policies is not None:
+            self._policies.learn(body.get("recording_policy"))
         newer = self._with_ingest_key(self._identity, body.get("ingest_key"))
         try:
             newer = newer.with_control(body)

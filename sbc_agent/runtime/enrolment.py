@@ -16,6 +16,8 @@ from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolati
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.identity import IDENTITY_FILE, AgentKey, Identity
+from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.policy_store import PolicyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +73,8 @@ def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir
     identity = Identity.from_answer(base, answer)
     code.check(identity.signing_public_key_der)
     key.save(state_dir)
+    PolicyStore(
+        state_dir, tenant=identity.tenant, signing_key_der=identity.signing_public_key_der, log=Log(level="error")
+    ).learn(answer.get("recording_policy"))
     identity.save(state_dir)
     return identity

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from dualtone.domain import canonical
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
+from dualtone.domain.recording_ruling import Kept
 from sbc_agent.runtime.agent_state import AgentState, Value
 from sbc_agent.runtime.logs import Log
 
@@ -37,6 +38,7 @@ class KnownCall:
         tokens: What it can be found by.
         sealed: What officers see of it.
         causes: Why nothing is kept at this moment.
+        policy: By which rule it is kept; not known of a call of an earlier run until it is told anew.
         standing: ``recorded``; ``waiting`` for a decision, sealed under a key that no disk has; ``on_demand`` while
             nothing of it is gathered until somebody keeps it; ``not_recorded`` by its rule or a decision. A later run
             does not know it: only calls that are recorded outlive this one.
@@ -51,6 +53,7 @@ class KnownCall:
     sealed: bytes = b""
     causes: tuple[str, ...] = ()
     standing: Standing = "recorded"
+    policy: Kept | None = None
 
     def overlaps(self, from_us: int, until_us: int | None) -> bool:
         """Whether a span of time has anything of the call; a span without an end lasts."""
@@ -79,8 +82,14 @@ class LiveCalls:
 
     @property
     def live(self) -> list[CallId]:
-        """The calls that are being recorded, oldest first; any thread may ask."""
+        """The calls whose dialogs live, oldest first; any thread may ask."""
         return sorted(known.call for known in list(self._calls.values()) if known.state == "live")
+
+    @property
+    def recorded(self) -> list[CallId]:
+        """Those of them that are being recorded, and may be spoken of outside the site."""
+        live = (known for known in list(self._calls.values()) if known.state == "live")
+        return sorted(known.call for known in live if known.standing == "recorded")
 
     def get(self, call: CallId) -> KnownCall | None:
         """A call, or None if it is not known (any more)."""
@@ -94,7 +103,8 @@ class LiveCalls:
             self._calls[known.call] = known
             for token in known.tokens:
                 self._by_token.setdefault(token, set()).add(known.call)
-        self._keep(known)
+        if known.standing == "recorded":
+            self._keep(known)
         self._changed(tokens)
         return known
 

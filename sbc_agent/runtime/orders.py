@@ -103,6 +103,27 @@ def inherited_pause(cause: Cause, *, command: str, began_us: int, received_us: i
     )
 
 
+def taken_from(message: Pause | Resume) -> Order:
+    """What the agent itself told the media process, as if somebody had asked for it."""
+    if isinstance(message, Pause):
+        return own_pause(message)
+    return Order(
+        action="resume",
+        cause=message.cause,
+        origin=message.origin,
+        number=message.number,
+        command=message.command,
+        by=message.by,
+        received_us=message.at_us,
+        effective_us=message.at_us,
+        from_us=message.at_us,
+        until_us=None,
+        lease_s=DEFAULT_LEASE_S,
+        on_expiry="silent",
+        dated=False,
+    )
+
+
 def own_pause(pause: Pause) -> Order:
     """The pause by which a call has stopped itself, as if somebody had asked for it."""
     return Order(

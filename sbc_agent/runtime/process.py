@@ -138,7 +138,8 @@ class Agent:
         clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
         self._media = MediaClient.spawn(self._media_settings(legacy), clock=clock, child=self._child)
         self._media.subscribe(self._media_event)
-        import sbc_agent.runtime.sip_shell  # noqa: F401, PLC0415 - loaded while the child starts
+        import sbc_agent.runtime.recording_rules  # noqa: PLC0415 - loaded while the child starts
+        import sbc_agent.runtime.sip_shell  # noqa: F401, PLC0415 - likewise
 
         await self._media_ready()
         died = asyncio.create_task(self._media.closed())
@@ -196,7 +197,16 @@ class Agent:
         def load() -> CloudSide:
             from sbc_agent.runtime.cloud_side import CloudSide  # noqa: PLC0415 - AWS's libraries: calls do not wait
 
-            return CloudSide(self._config, self._identity, self._key, self._spool, clock, self._revocation, self._log)
+            return CloudSide(
+                self._config,
+                self._identity,
+                self._key,
+                self._spool,
+                clock,
+                self._revocation,
+                self._rules,
+                self._log,
+            )
 
         cloud = self._cloud = await asyncio.to_thread(load)
         for event in self._early:
@@ -235,14 +245,18 @@ class Agent:
         )
 
     async def _listen(self, legacy: Legacy, kept: Journal) -> SipAddresses:
-        from sbc_agent.runtime.sip_shell import SipShell  # noqa: PLC0415 - loaded by now
+        from sbc_agent.runtime.recording_rules import RecordingRules  # noqa: PLC0415 - loaded by now
+        from sbc_agent.runtime.sip_shell import SipShell  # noqa: PLC0415 - likewise
 
+        self._rules = rules = RecordingRules(self._config.agent.state_dir, self._identity, self._log)
         self._shell = SipShell(
             self._sip_settings(),
             self._media,
             self._log,
             has_room=lambda: self._room.takes_calls,
             journal=kept,
+            decisions=rules.decisions,
+            tally=rules.tally,
         )
         self._revocation.subscribe(lambda: self._shell.admission.close("revoked"))
         try:

@@ -26,6 +26,8 @@ from sbc_agent.protocol.transaction_layer import Patience
 from sbc_agent.protocol.uas import LONGEST_SESSION_SECONDS, ServerSettings
 from sbc_agent.runtime.admission import BEAT_SECONDS, Admission, Capacity
 from sbc_agent.runtime.arrival import ANCILLARY_BYTES, stamp_arrivals, waited_s
+from sbc_agent.runtime.call_fates import Tally
+from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.recorder import Recorder
@@ -97,6 +99,8 @@ class SipShell:
         log: Where events are written.
         has_room: Tells whether there is room for a new call in the spool.
         journal: Where live calls are kept for a later run; None keeps none.
+        decisions: Judges calls; by default every call is recorded.
+        tally: Counts what is not recorded.
     """
 
     def __init__(
@@ -107,6 +111,8 @@ class SipShell:
         *,
         has_room: Callable[[], bool] = lambda: True,
         journal: Journal | None = None,
+        decisions: Decisions | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -121,7 +127,9 @@ class SipShell:
             patience=settings.patience,
         )
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES), secrets.token_bytes)
-        self.recorder = Recorder(self._server, media, log, has_room=has_room, journal=journal)
+        self.recorder = Recorder(
+            self._server, media, log, has_room=has_room, journal=journal, decisions=decisions, tally=tally
+        )
         self.admission = Admission(settings.capacity, lambda: self.recorder.calls)
         self._server.admission = self.admission.refusal
         self._certificate: SipCertificate | None = None
@@ -157,6 +165,7 @@ class SipShell:
             certificate=self._certificate,
             reachable=self._reachable,
         )
+        self.recorder.wake = lambda: self._loop.call_soon(self._due)
         self.recorder.inherit(legacy or Legacy(), self._loop.time())
         udp = tcp = tls = None
         if self._settings.udp is not None:
@@ -263,7 +272,7 @@ class SipShell:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        at = self._server.timer()
+        at = min((at for at in (self._server.timer(), self.recorder.timer()) if at is not None), default=None)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if at is None or self._closed else self._loop.call_at(at, self._due)
@@ -284,6 +293,7 @@ class SipShell:
     def _due(self) -> None:
         try:
             self._server.handle_timer(self._loop.time())
+            self.recorder.pass_time(self._loop.time())
         finally:
             self._pump()
 

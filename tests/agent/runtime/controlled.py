@@ -15,15 +15,18 @@ from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, Event
 from dualtone.domain.call_command import Command
 from dualtone.domain.errors import Unavailable
 from dualtone.domain.ids import CallId
+from dualtone.domain.recording_ruling import Choice
 from sbc_agent.media.messages import CutDone, Pause, PauseApplied, Resume, SilentFrom
 from sbc_agent.media.messages import Event as MediaEvent
 from sbc_agent.media.pauses import owed_pause, pause_of
 from sbc_agent.media.silence import Silence
 from sbc_agent.runtime.clock_offset import Measurement, TrueTime
+from sbc_agent.runtime.consents import Consents
 from sbc_agent.runtime.control import Control
 from sbc_agent.runtime.control_facts import ControlFacts, PaymentEndpoint
 from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.pending_commands import PendingCommands
+from sbc_agent.runtime.recorded_call import ChoiceOutcome
 from tests.agent.runtime import states
 from tests.agent.runtime.spooled import AGENT, TENANT, Lines, call_id
 
@@ -174,6 +177,28 @@ class Told:
         return [event for event in self.events if isinstance(event, CallEvent) and event.call == call]
 
 
+@dataclass
+class Chosen:
+    """Implements `choices.Chooser`: keeps what was chosen, and says what a test wants to hear.
+
+    Attributes:
+        outcome: What becomes of each choice.
+        regulated: Whether calls are recorded whatever anybody chooses.
+        chosen: Every choice, with its call and command.
+    """
+
+    outcome: ChoiceOutcome = "kept"
+    regulated: bool = False
+    chosen: list[tuple[CallId, Choice, str | None]] = field(default_factory=list)
+
+    def choose(self, call: CallId, choice: Choice, command: str | None = None) -> ChoiceOutcome:
+        self.chosen.append((call, choice, command))
+        return self.outcome
+
+    def is_regulated(self, call: CallId) -> bool:
+        return self.regulated
+
+
 class Desk:
     """A control channel in one run of the agent; make another over the same directory for the run after a kill."""
 
@@ -196,6 +221,7 @@ class Desk:
         self.facts = ControlFacts(
             live_key=live_key, payment_endpoints=(PaymentEndpoint(ENDPOINT, SECRET),), lease_s=900
         )
+        self.chooser = Chosen()
         self.recuts: list[tuple[str, tuple[str, ...]]] = []
         self.recut_futures: list[Future[None]] = []
         self.recut_failures = 0
@@ -210,6 +236,8 @@ class Desk:
             live_key=lambda: self.facts.live_key,
             recut=self._recut,
             log=self.lines.log,
+            chooser=self.chooser,
+            consents=Consents(self.state, self.lines.log, lambda: self.facts.live_key),
         )
         self.media.listeners = [self.control.media_event]
         self._ids = itertools.count(1)

@@ -33,16 +33,27 @@ class Listener:
         self.adopted: list[tuple[str, frozenset[str], int]] = []
         self.instead_of: list[CallId | None] = []
 
-    def on_call(self, call: CallId, facts: Mapping[str, Any], state: str, at_us: int) -> Collection[str]:
+    def on_call(self, call: CallId, facts: Mapping[str, Any], state: str, at_us: int, **_: object) -> Collection[str]:
         assert at_us > OFFSET_US
         self.heard.append((call, state))
         return {person["aor"] for person in facts.get("participants", ())}
 
     def on_adopted(
-        self, call: CallId, matches: Collection[str], began_at_us: int, instead_of: CallId | None = None
+        self,
+        call: CallId,
+        matches: Collection[str],
+        began_at_us: int,
+        instead_of: CallId | None = None,
+        **_: object,
     ) -> None:
         self.instead_of.append(instead_of)
         self.adopted.append((call, frozenset(matches), began_at_us))
+
+    def on_choice(self, *_: object) -> None:
+        raise AssertionError("nobody chose")
+
+    def on_order(self, *_: object) -> None:
+        raise AssertionError("nothing was silenced")
 
 
 @pytest.fixture

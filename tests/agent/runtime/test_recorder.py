@@ -117,6 +117,16 @@ def test_the_session_record() -> None:
         {"stream": 0, "label": "1", "formats": formats},
         {"stream": 1, "label": "2", "formats": formats},
     ]
+    assert facts.pop("policy") == {
+        "version": 0,
+        "rule": "default",
+        "record": "always",
+        "basis": "legitimate_interests",
+        "decision": "keep",
+        "how": "rule",
+        "at_us": agent.recorded.began_us,
+        "by": "",
+    }
     assert facts == {
         "src": "198.51.100.7",
         "end": "",
