@@ -281,6 +281,32 @@ def test_a_lease_that_runs_out_alarms_and_is_on_record(
     assert '"PauseLeaseExpired":[1.0]' in capsys.readouterr().out
 
 
+def test_a_call_that_paused_itself_alarms_once_and_is_in_the_ledger(
+    agent: LiveAgent, trail: AuditTrail, capsys: pytest.CaptureFixture[str], officer: str
+) -> None:
+    """A card's number was typed, and nobody had paused: on record as any pause, shown with where it came from."""
+    event = agent.call(1)
+    agent.report(event)
+    trail.new()
+    ack = lan_ack(agent, event, origin="agent", cause="dtmf", causes=["dtmf"], by=f"agent:{agent.agent_id}")
+    for _ in range(2):
+        agent.report(ack)
+    (told,) = trail.new()
+    assert (told["what"], told["details"]["origin"], told["details"]["cause"]) == (
+        "calls:answer-command",
+        "agent",
+        "dtmf",
+    )
+    assert capsys.readouterr().out.count('"PaymentWithoutPause":[1.0]') == 1
+    (span,) = pause_ledger.spans(ledger(agent, event).commands, None)
+    assert (span.origin, span.cause, span.to_us) == ("agent", "dtmf", None)
+    shown = call("GET", "/v1/calls/{call_id}", token=officer, path={"call_id": event.call}).json
+    assert [(command["origin"], command["cause"]) for command in shown["commands"]] == [("agent", "dtmf")]
+    post_json("/v1/calls/{call_id}/resume", {"cause": "dtmf"}, token=officer, path={"call_id": event.call})
+    (span,) = pause_ledger.spans(ledger(agent, event).commands, None)
+    assert span.to_us is not None
+
+
 @pytest.mark.parametrize("outcome", ["too_late", "unknown"])
 def test_a_pause_that_came_too_late_orders_a_cut(cloud: LocalCloud, agent: LiveAgent, outcome: str) -> None:
     """By LAN too; and once more when it is reported again, since an order may have been lost."""
