@@ -46,7 +46,7 @@ class MediaSession:
         ports: our RTP port for each m-line that ever had one.
         plans: the m-lines as they stand.
         recording: what metadata has told.
-        headers: vendors' headers worth finding the call by.
+        headers: vendors' headers, and attributes of descriptions, worth finding the call by.
         asked: headers that no standard defines, by name in lower case, for policies that name one.
         paused: whether the SRC said by INFO that nothing is to be recorded now.
         flags: what was odd, in the order noticed.
@@ -115,6 +115,7 @@ class MediaSession:
             terms: what of SRTP is accepted; None for all that can be opened.
         """
         if offer is not None:
+            self.headers |= recognition.indexed_attributes(offer)
             known = {item.index: item.crypto for item in self.plans if item.crypto}
             plans = answers.plan(offer, terms, known)
             if terms is not None and terms.taken and any(item.crypto for item in plans):

@@ -12,6 +12,7 @@ from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol.grammar import readable
 from sbc_agent.protocol.message import Request, canonical_name
+from sbc_agent.protocol.sdp import SessionDescription
 
 MAX_MARKS: Final = 32
 MAX_ASKED_HEADERS: Final = 64
@@ -30,6 +31,9 @@ INDEXED_HEADERS: Final = (
     "X-GCID",
     "Replaces",
 )
+
+# Attributes of the session description by which a vendor identifies the recorded call (Metaswitch MAS): kept likewise.
+INDEXED_ATTRIBUTES: Final = ("recordedparty", "mas_from", "mas_to", "mas_direction", "nana")
 
 # Extensions that cost us nothing to honour or that only ask for what an answer at once makes needless (100rel).
 HARMLESS_EXTENSIONS: Final = frozenset(
@@ -73,6 +77,16 @@ def unsupported(asked: Request) -> list[str]:
 def indexed_headers(asked: Request) -> dict[str, str]:
     """The vendors' headers by which a call may be found."""
     return {name: value[:1024] for name in INDEXED_HEADERS if (value := ", ".join(asked.all(name.lower())))}
+
+
+def indexed_attributes(offer: SessionDescription) -> dict[str, str]:
+    """The vendors' attributes of an offer's m-lines by which a call may be found; equal ones once, others joined."""
+    found: dict[str, dict[str, None]] = {}
+    for media in offer.media:
+        for name in INDEXED_ATTRIBUTES:
+            if value := media.attribute(name):
+                found.setdefault(name, {})[readable(value)] = None
+    return {name: ", ".join(values)[:MAX_ASKED_CHARACTERS] for name, values in found.items()}
 
 
 def marks_of_origin(asked: Request) -> dict[str, str]:

@@ -42,14 +42,16 @@ _MOST_PARTIES: Final = 16
 _LONGEST_SHOWN: Final = 256
 # Names under which vendors give the Call-ID of the recorded call, without case and punctuation.
 _CALL_ID_NAMES: Final = frozenset({"callid", "xaudccallid", "sessionid", "sipsessionid", "headercallid"})
-_UCID_NAMES: Final = frozenset({"ucid", "usertouser", "headerusertouser"})
+_UCID_NAMES: Final = frozenset({"ucid", "avayaucid", "usertouser", "headerusertouser"})
 # Names under which vendors give other ids that all dialogs of one call have: Cisco's gateways, Cisco's telephones (both
 # legs of a call, told by both ends), BroadWorks, Ribbon. Not BroadWorks' groupID, which names an enterprise's group,
 # nor NetSapiens' groupSeq, which counts within a group.
 _CALL_NAMES: Final = frozenset(
     {"ciscoguid", "headerciscoguid", "xrefci", "xfarendrefci", "exttrackingid", "gcid", "xgcid"}
 )
-_PARTY_NAMES: Final = frozenset({"callingpartynumber", "calledpartynumber", "xciscorecordingparticipant"})
+_PARTY_NAMES: Final = frozenset(
+    {"callingpartynumber", "calledpartynumber", "xciscorecordingparticipant", "recordedparty", "masfrom", "masto"}
+)
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f-]{8,}")
 # A User-to-User value of Avaya's: protocol discriminator 00, then elements; FA 08 is a UCID of eight bytes.
 _USER_TO_USER_UCID: Final = re.compile(r"(?:00|04)?FA08([0-9A-F]{16})")

@@ -408,6 +408,12 @@ EXTENSIONS: dict[str, tuple[bytes, str, str, str]] = {
         "2",
         "external_id",
     ),
+    "Metaswitch's attributes in the description": (
+        siprec(ORACLE, text_of("shape_mas_nana_attrs.sdp"), vendor_document("")),
+        "recordedparty",
+        "+15550100001",
+        "extension",
+    ),
     "User-to-User": (
         whole(AUDIOCODES, add=("User-to-User: 00FA080018803B69810C6D;encoding=hex",)),
         "User-to-User",
