@@ -81,6 +81,11 @@ def _with_length(data: bytes) -> bytes:
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(rest), b"", rest])
 
 
+def messages() -> list[bytes]:
+    """Messages of captured calls and of vendors' samples."""
+    return _corpus()["messages"]
+
+
 def _corpus() -> dict[str, list[bytes]]:
     samples = {path.name: _sample(path) for path in sorted((VECTORS / "siprec").iterdir()) if path.suffix != ".md"}
     messages = [_with_length(data) for data in samples.values() if data.split(b" ", 1)[0].isupper()] + _captured()
