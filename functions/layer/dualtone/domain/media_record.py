@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from dualtone.domain.errors import MalformedInput
 
+_LATEST_US: Final = 1 << 62  # arrivals are 63-bit numbers, offsets to them 32-bit ones
 VERSION: Final = 1
 PACKET_OVERHEAD: Final = 13
 
@@ -94,6 +95,8 @@ def decode(data: bytes) -> list[StreamBlock]:
     version, zero, count, base = _HEAD.unpack_from(data)
     if version != VERSION or zero != 0:
         raise MalformedInput("a media record of an unknown version")
+    if base > _LATEST_US:
+        raise MalformedInput("a media record of no time that there is")
     position, blocks = _HEAD.size, []
     for _ in range(count):
         block, position = _decode_block(data, position, base)
