@@ -303,6 +303,15 @@ def test_our_own_offer_and_its_answer() -> None:
     assert [(stream.active, [codec.name for codec in stream.codecs]) for stream in to.streams()] == [(True, ["PCMU"])]
 
 
+def test_an_answer_with_too_few_m_lines() -> None:
+    """What the peer's answer leaves out stays as we offered it: it may be sending all the same."""
+    to = session()
+    plans = answers.own_offer(["1", "2"])
+    to.answer(None, plans, {0: 20000, 1: 20002}, ADDRESS, counted_octets())
+    to.answered_by_peer(sdp.parse(offer("m=audio 0 RTP/AVP 0", "a=label:1")))
+    assert [(stream.label, stream.active) for stream in to.streams()] == [("1", False), ("2", True)]
+
+
 _DIRECTIONS = st.sampled_from(["", "a=sendonly", "a=recvonly", "a=inactive", "a=sendrecv"])
 _MEDIA = st.builds(
     lambda kind, port, profile, formats, direction, label, crypto: "\r\n".join(

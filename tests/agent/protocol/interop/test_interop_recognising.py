@@ -223,6 +223,16 @@ def test_cisco_bib_gets_our_offer(end: str) -> None:
     assert (extensions["x-refci"], extensions["x-farendrefci"]) == ("27298698", "27298699")
 
 
+@shows("R3b")
+@pytest.mark.parametrize(
+    "sender", ["<foo:1000@cucm;x-nearend;x-refci=1>;tag=a", "<tel:1000;x-nothing>;tag=a", "<sip:1000@cucm>;tag=a"]
+)
+def test_a_from_that_says_nothing_of_an_end(sender: str) -> None:
+    """Another scheme, or none of Cisco's marks: the session is recorded, and has no end of a call."""
+    data = siprec(ORACLE, TWO_STREAMS, METADATA, drop=("from",), add=(f"From: {sender}",))
+    assert opened(data).facts("end") == ""
+
+
 @shows("R4a")
 def test_options_keeps_us_in_service() -> None:
     """Asked outside a dialog and inside one, as every SBC does by the minute."""
