@@ -199,6 +199,7 @@ def test_our_own_metrics_are_watched_under_the_names_that_are_written(translated
         written.AGENT_EVENTS_FAILED,
         written.AGENT_EVENT_REFUSED,
         written.PAUSE_LEASE_EXPIRED,
+        written.PAYMENT_WITHOUT_PAUSE,
     }
     alarms = resources(translated, "AWS::CloudWatch::Alarm").values()
     ours = [alarm for alarm in alarms if alarm["Namespace"] == written.NAMESPACE]
