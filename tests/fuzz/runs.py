@@ -30,7 +30,7 @@ class Escaped(AssertionError):  # noqa: N818 - named for what happened
 def run(
     name: str, target: Target, *, iterations: int, seed: int, seconds: float = float("inf"), keeps: bool = False
 ) -> Figures:
-    """Feed a target with its corpus as it is, then with changed seeds.
+    """Feed a target with its corpus as it is, then with changed seeds: its own, and what it reads of the corpus.
 
     Args:
         name: the target's name.
@@ -44,10 +44,7 @@ def run(
         Escaped: the oracle failed.
     """
     draw = random.Random(seed ^ zlib.crc32(name.encode()))
-    corpus = targets.kept(name)
-    seeds = [*target.seeds, *corpus]
-    for data in corpus:
-        _feed(name, target, data, "its corpus")
+    seeds = [*target.seeds, *(data for data in targets.kept(name) if _feed(name, target, data, "its corpus"))]
     read, slowest, number, started = 0, 0.0, 0, time.process_time()
     while number < iterations and (number < 100 or time.process_time() - started < seconds):
         data = mutate(draw.choice(seeds), draw, target.changes)

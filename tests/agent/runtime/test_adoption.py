@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sbc_agent.protocol import sdp
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.runtime import journal
 from sbc_agent.runtime.journal import Journal, Legacy
+from sbc_agent.runtime.journal_file import JournalFile
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
 from tests.agent.protocol.builders import METADATA, TWO_STREAMS, Src, only, status
@@ -130,7 +132,7 @@ def test_the_journal_is_written_before_an_answer_leaves(directory: Path) -> None
 
     def watched(now: float) -> None:
         keep(now)
-        seen.append(len(list(directory.glob("*.live"))))
+        seen.append(sum(b'"session"' in entry for _, entry in JournalFile(directory / "calls")))
 
     agent.recorder.keep = watched  # type: ignore[method-assign]
     agent.call(src)
@@ -215,27 +217,28 @@ def test_a_dialog_that_is_there_twice(directory: Path) -> None:
     """Killed while a call began anew: the dialog is adopted once, and the other entry is gone for good."""
     first, src = run(directory, ports=4)[0], Src()
     first.call(src)
-    (path,) = directory.glob("*.live")
-    path.with_name("7ZZZZZZZZZZZZZZZZZZZZZZZZZ.live").write_bytes(path.read_bytes())
+    file = JournalFile(directory / "calls")
+    ((call, entry),) = file
+    file.put("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", entry)
     second, legacy = run(directory, ports=4)
     assert len(legacy.live) == 2
-    assert list(second.media.calls) == [path.stem]
+    assert list(second.media.calls) == [call]
     assert events(second) == ["adoption_failed"]
     assert second.recorder.ports_in_use == 2
     assert len(run(directory, ports=4)[1].live) == 1
 
 
 def test_a_call_that_was_being_ended(directory: Path) -> None:
-    """Killed between the two files of an end: it is adopted, and its ports are not taken for resting ones."""
+    """Killed before its end was written: it is adopted, and its ports are not taken for free or resting ones."""
     first, src = run(directory, ports=2)[0], Src()
     first.call(src)
-    (path,) = directory.glob("*.live")
+    path = directory / "calls"
     text = path.read_bytes()
     bye = src.request("BYE")
     first.receive(bye)
     path.write_bytes(text)
     second, legacy = run(directory, ports=2)
-    assert (len(legacy.live), len(legacy.resting)) == (1, 1)
+    assert (len(legacy.live), len(legacy.resting)) == (1, 0)
     second.now += QUARANTINE_SECONDS + 1
     assert second.call(Src(call_id="new")).status == 503
     assert status(second.receive(bye)) == 200
@@ -281,7 +284,7 @@ def test_a_disk_that_refuses_costs_no_call(directory: Path, monkeypatch: pytest.
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuse)
+        patch.setattr(os, "write", refuse)
         assert agent.call(src).status == 200
         assert events(agent).count("journal_failed") == 1
     agent.receive(src.request("OPTIONS"))
