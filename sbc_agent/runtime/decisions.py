@@ -197,7 +197,7 @@ class Decisions:
         """Judges a call by what is known now, and takes the choices that were made for it elsewhere."""
         ruling = BUILT_IN
         if (policy := case.policy) is not None:
-            known = CallFacts.of_session(facts, max(0, case.began_us + self._offset_us()) // 1000)
+            known = CallFacts.of_session(facts, max(0, case.began_us + self._offset_us()) // 1000, headers)
             ruling = evaluate(policy, known, final=case.is_settled)
         self._rule(case, ruling, now_us)
         before = len(case.choices)
