@@ -25,16 +25,21 @@ def play(captures: list[Path], local: Local, transport: str) -> list[dict[str, o
     """Plays captures all at once; returns one object a call."""
     command = [sys.executable, str(TOOL), *map(str, captures), "--target", local.line[f"sip_{transport}"]]
     command += ["--transport", transport, "--json"]
+    if transport == "tls":
+        command += ["--ca", local.line["sip_tls_certificate"]]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     answers = [json.loads(text) for text in result.stdout.splitlines()]
     return [answer for answer in answers if answer["type"] == "call"]
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_every_plain_capture_replays_without_findings_and_sounds_as_captured(
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+def test_every_capture_replays_without_findings_and_sounds_as_captured(
     local: Local, tmp_path: Path, transport: str
 ) -> None:
-    """The SBC finds nothing wrong with our answers, and each recorded channel is what the capture's reference says."""
+    """The SBC finds nothing wrong with our answers, and each recorded channel is what the capture's reference says.
+
+    SRTP is among them: what came protected is heard as what came in the clear.
+    """
     calls = play(CAPTURES, local, transport)
     assert len(calls) == len(CAPTURES) >= 5
     assert [call["findings"] for call in calls] == [[]] * len(calls)
