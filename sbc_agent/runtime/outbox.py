@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dualtone.domain import canonical
 from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, Event, LeaseEvent
 from dualtone.domain.errors import Unavailable
 from sbc_agent.runtime.agent_state import AgentState
@@ -55,7 +54,7 @@ class Outbox:
     def put(self, event: Event) -> None:
         """Takes an event; an older one of the same thing gives way."""
         key = _key(event)
-        body = canonical.encode(asdict(event))
+        body = _EVENT.dump_json(event)
         droppable = isinstance(event, CallEvent) and event.state != "live"
         try:
             with self._lock:

@@ -25,7 +25,9 @@ from sbc_agent.media.messages import Event
 from sbc_agent.runtime import journal
 from sbc_agent.runtime.agent_state import STATE_FILE, AgentState
 from sbc_agent.runtime.clock_offset import TrueTime
+from sbc_agent.runtime.consents import Consents
 from sbc_agent.runtime.control import Control
+from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.journal import Journal
 from sbc_agent.runtime.live_calls import LiveCalls
@@ -67,9 +69,13 @@ async def main() -> None:
         kept = Journal(
             directory / "journal", boot_id=journal.boot_id(), clock_offset_us=client.clock.offset_us, log=log
         )
-        shell = SipShell(SipSettings("127.0.0.1", ("127.0.0.1", 0), None), client, log, journal=kept)
-        addresses = await shell.start()
         state = AgentState(directory / STATE_FILE)
+        consents = Consents(state, log, lambda: bytes(32))
+        decisions = Decisions(lambda: None, consents, lambda: 0)
+        shell = SipShell(
+            SipSettings("127.0.0.1", ("127.0.0.1", 0), None), client, log, journal=kept, decisions=decisions
+        )
+        addresses = await shell.start()
         control = Control(
             tenant=TenantId("bench"),
             clock=client.clock,
@@ -81,6 +87,8 @@ async def main() -> None:
             live_key=lambda: bytes(32),
             recut=nothing_to_cut,
             log=log,
+            chooser=shell.recorder,
+            consents=consents,
         )
         shell.recorder.attach(control)
 
