@@ -53,7 +53,7 @@ def test_sipp_places_many_calls_at_once(local: Local, tmp_path: Path) -> None:
     (tmp_path / "speech.alaw").write_bytes(g711.encode(Law.A, spoken).tobytes())
     name = secrets.token_hex(4)
     command = ["sipp", local.line["sip_udp"], "-sf", str(SCENARIO), "-m", str(CALLS), "-r", str(RATE), "-t", "u1"]
-    command += ["-i", "127.0.0.1", "-mi", "127.0.0.1", "-min_rtp_port", "42000", "-max_rtp_port", "43000"]
+    command += ["-i", "127.0.0.1", "-mi", "127.0.0.1", "-mp", "42000"]
     command += ["-d", str(SHORT_MS), "-cid_str", f"{name}-%u@127.0.0.1", "-nostdin", "-timeout", "60", "-timeout_error"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
     assert result.returncode == 0, result.stdout[-500:]
