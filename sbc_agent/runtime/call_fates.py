@@ -66,7 +66,7 @@ class CallFates:
         if call.case is None:
             call.case = self._decisions.opened(call.facts, call.headers, at_us)
         case = call.case
-        call.told, call.profile = case.wanted, case.profile
+        call.told, call.profile = case.wanted, self._decisions.profile(case)
         waits = call.told != "kept"
         self._media.begin(
             call.call, at_us, call.streams, waits=waits, silent=call.told == "silent", policy=call.profile
@@ -121,8 +121,9 @@ class CallFates:
         elif wanted == "silent" and before == "waiting":
             self._media.decide(number, now_us, keep=False)
             call.told = "silent"
-        if case.profile != call.profile:
-            call.profile = case.profile
+        profile = self._decisions.profile(case)
+        if profile != call.profile:
+            call.profile = profile
             self._media.policy(number, now_us, call.profile)
         self._watch(call)
         self.describe(call)

@@ -70,7 +70,7 @@ class CloudSide:
             policies=rules.policies,
             clock=now_s,
         )
-        rules.follow(lambda: self._tokens.identity.control.live_key, lambda: self._time.offset_us)
+        rules.follow(lambda: self._tokens.identity.control, lambda: self._time.offset_us)
         session = agent_session(AgentCredentials(self._tokens, clock=now_s), identity.region, revocation, clock=now_s)
         threads = config.uplink.threads
         self._uplink = Uplink(

@@ -9,7 +9,7 @@ Where a tenant has no policy and nobody chose anything, nothing of this costs an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -112,14 +112,18 @@ class Case:
             moments.append(self.began_us + 1_000_000 * self.ruling.rule.decide_within_s)
         return min(moments, default=None)
 
-    @property
-    def profile(self) -> CallPolicy:
-        """How keys and tones are treated; where a party has answered, no key is an answer any more."""
+    def profile(self, usual: CallPolicy) -> CallPolicy:
+        """How keys and tones are treated; where a party has answered, no key is an answer any more.
+
+        Args:
+            usual: How they are in calls that the built-in rule keeps.
+        """
         rule = self.ruling.rule
         if rule is DEFAULT_RULE:
-            return PLAIN
+            return usual
         asks = not any(choice.cause != "personal" for choice in self.choices)
-        return CallPolicy(
+        return replace(
+            usual,
             tones=rule.tones,
             card=rule.card,
             accept_keys=rule.accept_keys if asks else "",
@@ -177,6 +181,7 @@ class Decisions:
         policy: Yields the policy in force.
         choices: Choices that came before a call; None if there are none.
         offset_us: Yields how far true time is ahead of the agent's clock.
+        usual: Yields how keys and tones are treated where no rule says so.
     """
 
     def __init__(
@@ -184,8 +189,13 @@ class Decisions:
         policy: Callable[[], RecordingPolicy | None] = lambda: None,
         choices: ChoiceSource | None = None,
         offset_us: Callable[[], int] = lambda: 0,
+        usual: Callable[[], CallPolicy] = lambda: PLAIN,
     ) -> None:
-        self._policy, self._choices, self._offset_us = policy, choices, offset_us
+        self._policy, self._choices, self._offset_us, self._usual = policy, choices, offset_us, usual
+
+    def profile(self, case: Case) -> CallPolicy:
+        """How keys and tones of a call are treated now."""
+        return case.profile(self._usual())
 
     def opened(self, facts: Mapping[str, Any], headers: Mapping[str, str], at_us: int) -> Case:
         """Judges a new call."""

@@ -168,7 +168,7 @@ class Inheritance:
         fate = dict(live.fate or {})
         call.causes = tuple(fate.pop("causes", ()))
         call.case, call.told = self._decisions.restored(fate or None, updated.facts, live.began_at_us)
-        call.profile = call.case.profile
+        call.profile = self._decisions.profile(call.case)
         return call
 
     def _adopt(self, call: RecordedCall, number: CallId, now: float) -> None:

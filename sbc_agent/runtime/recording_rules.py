@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sbc_agent.media.messages import CallPolicy
 from sbc_agent.runtime.agent_state import STATE_FILE, AgentState
 from sbc_agent.runtime.consents import Consents
+from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.identity import Identity
 from sbc_agent.runtime.logs import Log
@@ -39,26 +41,30 @@ class RecordingRules:
             log.error("state_damaged")
         if self.state.in_memory:
             log.error("state_not_kept")
-        self._live_key: Callable[[], bytes] = lambda: identity.control.live_key
+        self._facts: Callable[[], ControlFacts] = lambda: identity.control
         self._offset_us: Callable[[], int] = lambda: 0
         self.policies = PolicyStore(
             state_dir, tenant=identity.tenant, signing_key_der=identity.signing_public_key_der, log=log
         )
         self.consents = Consents(self.state, log, self._newest_live_key)
         self.tally = NotRecorded(self.state, log)
-        self.decisions = Decisions(lambda: self.policies.policy, self.consents, self._offset)
+        self.decisions = Decisions(lambda: self.policies.policy, self.consents, self._offset, self._usual)
 
-    def follow(self, live_key: Callable[[], bytes], offset_us: Callable[[], int]) -> None:
+    def follow(self, facts: Callable[[], ControlFacts], offset_us: Callable[[], int]) -> None:
         """The cloud's side is there.
 
         Args:
-            live_key: Yields the tenant's live key.
+            facts: Yields the newest of what the cloud told.
             offset_us: Yields how far true time is ahead of the agent's clock.
         """
-        self._live_key, self._offset_us = live_key, offset_us
+        self._facts, self._offset_us = facts, offset_us
 
     def _newest_live_key(self) -> bytes:
-        return self._live_key()
+        return self._facts().live_key
+
+    def _usual(self) -> CallPolicy:
+        facts = self._facts()
+        return CallPolicy(lease_s=facts.lease_s, on_expiry=facts.on_expiry)
 
     def _offset(self) -> int:
         return self._offset_us()

@@ -157,7 +157,7 @@ class Site:
     def call(self, src: Src, *headers: tuple[str, str], text: str | None = None) -> str:
         """A call is answered; returns its id."""
         before = set(self.media.calls)
-        (answer,) = self.receive(src.invite(*headers, metadata=metadata() if text is None else text))
+        answer, *_ = self.receive(src.invite(*headers, metadata=metadata() if text is None else text))
         assert isinstance(answer, Response)
         assert answer.status == 200
         src.to_tag = tag_of(answer)
