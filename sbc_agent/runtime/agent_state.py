@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dualtone.domain.errors import Unavailable
+from sbc_agent.runtime.checkpoints import Checkpoints
 from sbc_agent.runtime.durable import PRIVATE_FILE
 
 STATE_FILE: Final = "control.db"
@@ -67,6 +68,7 @@ class AgentState:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._checkpoints = Checkpoints(path, self._lock)
         self.was_damaged = self.in_memory = False
         try:
             self._connection = self._opened(path)
@@ -89,6 +91,7 @@ class AgentState:
 
     def close(self) -> None:
         """Closes the file."""
+        self._checkpoints.close()
         with self._lock:
             self._connection.close()
 
@@ -112,6 +115,8 @@ class AgentState:
                     self._connection.execute("BEGIN")
                     for sql, values in statements:
                         rows = self._connection.execute(sql, values).fetchall()
+                if not self.in_memory:
+                    self._checkpoints.committed()
             except sqlite3.Error as error:
                 raise Unavailable("the agent's state file refuses") from error
         return rows
@@ -148,6 +153,7 @@ def _connected(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see Checkpoints
         connection.execute("PRAGMA foreign_keys = ON")
         connection.executescript(_SCHEMA)
     except sqlite3.Error:
