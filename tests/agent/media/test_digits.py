@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import struct
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +20,7 @@ from tests.agent.media.dial import event
 from tests.agent.media.feed import OTHER, Arrival, Line
 from tests.agent.media.packets import packet
 
+CAPTURES = Path(__file__).parents[2] / "vectors" / "captures"
 SENDER = 0x1234
 MS_20 = 20_000
 
@@ -126,6 +131,19 @@ def test_events_that_nobody_negotiated_are_heard_too() -> None:
     line = Line()
     line.send(0, event(8, 160), 0, payload_type=97, timestamp=1_000)
     assert keys(line) == "8"
+
+
+def test_a_captured_press_is_heard_as_it_was_made() -> None:
+    """Of a real SBC: under another source than the speech, with a type that nobody offered."""
+    capture = json.loads(gzip.decompress((CAPTURES / "24-dtmf.siprec.json.gz").read_bytes()))
+    pressed = []
+    for stream in capture["dialogs"][0]["streams"]:
+        line = Line()
+        line.intake.explain(line.row, [(8, "PCMA"), (96, "telephone-event")])
+        for at_ms, coded in stream["rtp"]:
+            line.take([Arrival(0, base64.b64decode(coded), round(1_000 * at_ms))])
+        pressed += [(stream["label"], one.key) for one in line.intake.presses.taken()]
+    assert pressed == [("1", "5")]
 
 
 def test_what_comes_in_a_pause_says_so() -> None:
