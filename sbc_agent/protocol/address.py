@@ -11,6 +11,9 @@ from sbc_agent.protocol import uri as uris
 from sbc_agent.protocol.grammar import format_parameters, parameters, quote, split, unquote
 
 
+_NOT_IN_URIS = frozenset(' \t"<>')
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One address: display name, URI as written, header parameters."""
@@ -60,7 +63,7 @@ def parse(text: str) -> Address:
     else:
         display, uri = "", first
     uri = uri.strip()
-    if not uri or any(character in uri for character in ' \t"<>'):
+    if not uri or not _NOT_IN_URIS.isdisjoint(uri):
         raise MalformedInput("an address has no URI")
     return Address(uri, unquote(display), parameters(rest))
 

@@ -55,6 +55,7 @@ class StreamPlan:
         codecs: every codec that the offer explains, accepted or not.
         flag: why it is refused, or what is odd about it.
         profile: the transport, as offered.
+        kind: audio, or what else it is.
         crypto: of SRTP, the line of the offer that is answered; without its keys, or None, nothing can be opened.
     """
 
@@ -67,6 +68,7 @@ class StreamPlan:
     codecs: tuple[Codec, ...]
     flag: str | None = None
     profile: str = "RTP/AVP"
+    kind: str = "audio"
     crypto: CryptoLine | None = None
 
     @property
@@ -153,7 +155,7 @@ def write_offer(
     lines = _session_lines(address)
     for item in plans:
         port = ports.get(item.index, 0) if item.wanted else 0
-        lines.append(f"m=audio {port} {item.profile} {' '.join(item.formats or ('0',))}")
+        lines.append(f"m={item.kind} {port} {item.profile} {' '.join(item.formats or ('0',))}")
         if port:
             lines += _media_lines(item.codecs, item.formats, Direction.RECVONLY)
             lines += _crypto_lines(item, keys)
@@ -200,7 +202,18 @@ def _plan_media(index: int, media: Media, terms: SrtpTerms, known: CryptoLine | 
             crypto = known
     refusal = _refusal(media, terms, crypto)
     if refusal is not None or media.port == 0:
-        return StreamPlan(index, label, False, False, Direction.INACTIVE, (), codecs, refusal, media.protocol)  # noqa: FBT003
+        return StreamPlan(
+            index=index,
+            label=label,
+            wanted=False,
+            active=False,
+            direction=Direction.INACTIVE,
+            formats=(),
+            codecs=codecs,
+            flag=refusal,
+            profile=media.protocol,
+            kind=media.kind,
+        )
     formats, decodable = _formats(media, codecs)
     return StreamPlan(
         index=index,

@@ -202,14 +202,15 @@ class Dialog:
             signals.append((Signal.EXPIRED, None))
         return signals
 
-    def request(self, method: str, branch: str, sent_by: str, contact: str) -> Request:
+    def request(self, method: str, branch: str, sent_by: str, contact: str, sdp: bytes = b"") -> Request:
         """A request of ours in this dialog (section 12.2.1.1).
 
         Args:
-            method: BYE or OPTIONS.
+            method: BYE, OPTIONS or UPDATE.
             branch: the transaction's branch, cookie included.
             sent_by: our host and port for Via.
             contact: our Contact value.
+            sdp: a session description to carry, or nothing.
 
         Returns:
             The request.
@@ -232,7 +233,9 @@ class Dialog:
                 ("Call-ID", self.call_id),
                 ("CSeq", f"{self.local_cseq} {method}"),
                 ("Contact", contact),
+                *([("Content-Type", "application/sdp")] if sdp else []),
             ],
+            sdp,
         )
 
     def next_hop(self) -> HostPort:

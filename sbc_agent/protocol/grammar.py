@@ -15,6 +15,8 @@ TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 # would be read differently by different peers.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+_NOT_IN_HOSTS = frozenset(' \t<>"@;,')
+
 # 2**31 - 1: RFC 3261 section 8.1.1.5 bounds a CSeq number below 2**31; ports and lengths are far smaller.
 MAX_NUMBER_DIGITS = 10
 
@@ -134,7 +136,7 @@ def parse_host_port(text: str, what: str) -> tuple[str, int | None]:
         host, colon, rest = text.partition(":")
         rest = colon + rest
     host, rest = host.strip(), rest.strip()
-    if not host or any(character in host for character in ' \t<>"@;,'):
+    if not host or not _NOT_IN_HOSTS.isdisjoint(host):
         raise MalformedInput(f"{what} has no host")
     if not rest:
         return host, None

@@ -54,6 +54,7 @@ class MediaSession:
         version: of our description, as in `o=`.
         description: our description below `o=`, as last sent.
         metadata_seen: whether metadata ever came.
+        takes_update: whether the peer takes UPDATE, as far as its Allow header says.
         parties: who speaks, as Cisco's gateways say it without metadata.
         own_keys: for each m-line of SRTP, the line that we answered and the key that we answered it with.
     """
@@ -75,6 +76,7 @@ class MediaSession:
     version: int = 0
     description: list[str] = field(default_factory=list, repr=False)  # it may hold keys
     metadata_seen: bool = False
+    takes_update: bool = True
     parties: tuple[CiscoParticipant, ...] = ()
     own_keys: dict[int, tuple[CryptoLine, bytes]] = field(default_factory=dict, repr=False)
 
@@ -91,6 +93,8 @@ class MediaSession:
         before = self.facts(), dict(self.asked), self.paused
         self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
         self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
+        if allowed := asked.listed("allow"):
+            self.takes_update = "UPDATE" in (method.upper() for method in allowed)
         self.parties = cisco_participants.read(asked) or self.parties
         marks = recognition.marks_of_origin(asked)
         self.headers |= marks
@@ -165,6 +169,20 @@ class MediaSession:
         family = "IP6" if ":" in address else "IP4"
         origin = f"o=dualtone {self.origin_id} {self.version} IN {family} {address}"
         return "\r\n".join(["v=0", origin, *lines, ""]).encode()
+
+    @property
+    def lacks_keys(self) -> bool:
+        """Whether something that is recorded cannot be opened."""
+        return any(item.lacks_keys for item in self.plans)
+
+    def question(self, address: str, randomness: Callable[[int], bytes]) -> bytes:
+        """Write an offer of the streams as they are, to learn the peer's keys from its answer.
+
+        It is no offer that another one of the peer's would have to wait for: what that says is taken instead.
+        """
+        text = self.answer(None, self.plans, {}, address, randomness)
+        self.offer_outstanding = False
+        return text
 
     def answered_by_peer(self, answer: SessionDescription | None) -> None:
         """The ACK came for our own offer, with an answer or without one."""

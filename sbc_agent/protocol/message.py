@@ -33,6 +33,32 @@ COMPACT_FORMS: Final = {
 }
 
 
+# The headers that nearly every message has, as nearly everybody spells them: most names are found here at once.
+_SPELLED: Final = {
+    spelling: spelling.lower()
+    for spelling in (
+        "Via",
+        "From",
+        "To",
+        "Call-ID",
+        "CSeq",
+        "Contact",
+        "Content-Type",
+        "Content-Length",
+        "Max-Forwards",
+        "Route",
+        "Record-Route",
+        "Require",
+        "Supported",
+        "Allow",
+        "User-Agent",
+        "Server",
+        "Session-Expires",
+        "Min-SE",
+        "Content-Disposition",
+    )
+}
+
 _BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
 _LINE_END: Final = re.compile(rb"\r?\n")
 
@@ -41,6 +67,8 @@ Headers = tuple[tuple[str, str], ...]
 
 def canonical_name(name: str) -> str:
     """A header's full name in lower case, its compact form expanded."""
+    if (known := _SPELLED.get(name)) is not None:
+        return known
     lowered = name.lower()
     return COMPACT_FORMS.get(lowered, lowered)
 

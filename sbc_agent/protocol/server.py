@@ -232,10 +232,10 @@ class SipServer:
             self._settle(session, now)
 
     def final_received(self, key: TransactionKey, answer: Response | None, raw: bytes, now: float) -> None:
-        """A BYE or a probe of ours was answered, or was not."""
+        """A request of ours was answered, or was not."""
         session = self._requests.pop(key, None)
         if session is not None and not session.ended:
-            session.probed(answer, raw, now)
+            session.answered(key, answer, raw, now)
             self._settle(session, now)
 
     def in_use(self, flow: Flow) -> bool:

@@ -32,6 +32,7 @@ from sbc_agent.protocol.events import (
     SessionOffered,
     SessionUpdated,
 )
+from sbc_agent.protocol.key_question import KeyQuestion
 from sbc_agent.protocol.media_session import FLAG_DIGITS_SUPPRESSED, MediaSession, read_offer
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.responses import ALLOW
@@ -48,6 +49,7 @@ FLAG_LONGEST_SESSION: Final = "longest-session"
 
 _RETRY_AFTER: Final = ("Retry-After", "3")
 _SDP: Final = ("Content-Type", "application/sdp")
+_SUCCESS: Final = 2
 _OFFERING: Final = frozenset({"INVITE", "UPDATE"})
 
 
@@ -73,6 +75,7 @@ class ServerSession:
         dialog: the dialog, once the session is answered.
         pending: an offer that waits.
         ended: whether it is over.
+        question: whether the peer is to be asked for its keys; after a restart alone.
         replaces: the session that this one takes over from, until it is answered.
         requests: the keys of our own requests that wait for an answer, each told to the server once.
     """
@@ -85,13 +88,17 @@ class ServerSession:
     dialog: Dialog | None = None
     pending: Pending | None = None
     ended: bool = False
+    question: KeyQuestion | None = None
     replaces: "ServerSession | None" = field(default=None, repr=False)
     requests: list[TransactionKey] = field(default_factory=list)
     _unrecorded: list[MessageRecorded] = field(default_factory=list)
 
     def timer(self) -> float | None:
         """The next deadline, or None."""
-        return None if self.ended or self.dialog is None else self.dialog.timer()
+        if self.ended or self.dialog is None:
+            return None
+        ask_at = self.question.deadline() if self.question is not None else None
+        return min((at for at in (self.dialog.timer(), ask_at) if at is not None), default=None)
 
     # --- the INVITE that begins it, and the shell's word on offers ---------------------------------------------------
 
@@ -240,6 +247,8 @@ class ServerSession:
 
     def _offer(self, incoming: Incoming, body: MessageBody, now: float) -> None:
         """Take an offer, or the wish for one of ours; ask the shell for ports if it needs any."""
+        if self.question is not None:
+            self.question.close()
         try:
             offer = read_offer(body)
         except MalformedInput as error:
@@ -275,6 +284,8 @@ class ServerSession:
         """Repeat 2xx responses that were not acknowledged; probe a peer that may be gone; end what lives too long."""
         if self.dialog is None:
             return
+        if self.question is not None and self.question.is_due(now):
+            self._ask_for_keys(self.dialog, self.question, now)
         probe = expired = False
         for signal, waiting in self.dialog.handle_timer(now):
             if signal is Signal.REPEAT and waiting is not None:
@@ -295,7 +306,41 @@ class ServerSession:
         elif probe:
             self._send(self.dialog, "OPTIONS", now)
 
-    def probed(self, answer: Response | None, raw: bytes, now: float) -> None:
+    def answered(self, key: TransactionKey, answer: Response | None, raw: bytes, now: float) -> None:
+        """A request of ours was answered, or was not."""
+        question = self.question
+        if question is None or key != question.request:
+            self._probed(answer, raw, now)
+        elif answer is None:  # it is no probe: a peer that does not know UPDATE may be silent
+            question.close()
+        else:
+            self._probed(answer, raw, now)
+            if not question.is_open or self.ended:
+                return
+            if answer.status // 100 == _SUCCESS:
+                question.close()
+                self._take_keys(answer, now)
+            else:
+                question.refused(answer.status, now)
+
+    def _ask_for_keys(self, dialog: Dialog, question: KeyQuestion, now: float) -> None:
+        if not self.media.lacks_keys or not self.media.takes_update:
+            question.close()
+            return
+        sdp = self.media.question(self.uas.settings.media_address, self.uas.randomness)
+        question.put(self._send(dialog, "UPDATE", now, sdp))
+
+    def _take_keys(self, answer: Response, now: float) -> None:
+        """The answer to our UPDATE names the keys; one that cannot be read changes nothing."""
+        try:
+            description = read_offer(bodies.read(answer))
+        except MalformedInput:
+            return
+        if description is not None:
+            self.media.answered_by_peer(description)
+            self._updated(now)
+
+    def _probed(self, answer: Response | None, raw: bytes, now: float) -> None:
         """A probe was answered, or was not: whatever the answer says but 481 and 408, the peer knows the dialog."""
         dialog = self.dialog
         assert dialog is not None, "only answered sessions are probed"
@@ -317,11 +362,13 @@ class ServerSession:
 
     # --- what all of them use ----------------------------------------------------------------------------------------
 
-    def _send(self, dialog: Dialog, method: str, now: float) -> None:
+    def _send(self, dialog: Dialog, method: str, now: float, sdp: bytes = b"") -> TransactionKey:
         contact = self.uas.contact(dialog.flow)[1]
-        asked = dialog.request(method, f"z9hG4bK{self.uas.fresh()}", self.uas.sent_by(dialog.flow), contact)
+        asked = dialog.request(method, f"z9hG4bK{self.uas.fresh()}", self.uas.sent_by(dialog.flow), contact, sdp)
         self._record(SENT, bytes(asked), now)
-        self.requests.append(self.uas.layer.request(asked, dialog.flow, dialog.next_hop(), now))
+        key = self.uas.layer.request(asked, dialog.flow, dialog.next_hop(), now)
+        self.requests.append(key)
+        return key
 
     def _respond(self, incoming: Incoming, status: int, now: float, headers: Iterable[Header] = ()) -> None:
         self._record(SENT, self.uas.respond(incoming, status, now, headers, self.local_tag), now)

@@ -2,8 +2,8 @@
 
 Kept is what the peer's next request needs to be answered as if nothing had happened, and what requests of ours need to
 be recognised: dialog id, CSeq numbers, target, routes, flow, timers, our description and its version, ports and plans.
-No keys of SRTP: streams that need them wait, inactive, for the peer's next offer. No personal data but the Call-ID,
-which nothing can replace: of From, To and Contact the URIs alone, and of these no
+No keys of SRTP: streams that need them wait, inactive, until the peer names keys (`key_question.py`). No personal data
+but the Call-ID, which nothing can replace: of From, To and Contact the URIs alone, and of these no
 user part that could be a number (section 12.2.1.1 matches dialogs by tags). Metadata, headers, names and messages stay
 out; what was answered is written again when the peer repeats what it asked.
 
@@ -29,6 +29,7 @@ from sbc_agent.protocol.dialogs import Dialog, Unacknowledged
 from sbc_agent.protocol.events import SessionId
 from sbc_agent.protocol.flow import Flow, HostPort
 from sbc_agent.protocol.grammar import CONTROL
+from sbc_agent.protocol.key_question import KeyQuestion
 from sbc_agent.protocol.media_session import FLAG_SRTP_KEYS_LOST, MediaSession
 from sbc_agent.protocol.server_session import ServerSession
 from sbc_agent.protocol.uas import Uas
@@ -103,6 +104,7 @@ class MediaSnapshot:
     offer_outstanding: bool
     metadata_seen: bool
     paused: bool = False
+    takes_update: bool = True
 
 
 @checked(config=_STRICT, frozen=True, slots=True)
@@ -179,6 +181,7 @@ def take(session: ServerSession) -> SessionSnapshot | None:
             offer_outstanding=media.offer_outstanding,
             metadata_seen=media.metadata_seen,
             paused=media.paused,
+            takes_update=media.takes_update,
         ),
     )
 
@@ -235,10 +238,13 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
         description=list(told.description),
         metadata_seen=told.metadata_seen,
         paused=told.paused,
+        takes_update=told.takes_update,
     )
-    if any(plan.lacks_keys for plan in media.plans):
+    again = ServerSession(uas, media, dialog.local_tag, remote_tag, snapshot.first_cseq, dialog)
+    if media.lacks_keys:
         media.flag(FLAG_SRTP_KEYS_LOST)
-    return ServerSession(uas, media, dialog.local_tag, remote_tag, snapshot.first_cseq, dialog)
+        again.question = KeyQuestion(now)
+    return again
 
 
 def impersonal(uri: str) -> str:

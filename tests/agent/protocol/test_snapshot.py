@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precond
 
 from dualtone.domain import canonical
 from dualtone.domain.errors import MalformedInput
-from sbc_agent.protocol import address, sdp, snapshot
+from sbc_agent.protocol import address, message, sdp, snapshot
 from sbc_agent.protocol.dialogs import QUIET_SECONDS
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.media_session import FLAG_SRTP_KEYS_LOST
@@ -417,6 +417,109 @@ def test_streams_of_srtp_wait_for_the_next_offer(offering: str) -> None:
     assert (before.origin.version, after.origin.version) == ("1", "2"), "our key is another"
     assert before.media[0].crypto != after.media[0].crypto
     assert [media.port for media in after.media] == [media.port for media in before.media]
+
+
+def question(under: Survivor) -> Request:
+    """The UPDATE by which a restarted server asks for keys."""
+    (asked,) = under.advance(0)
+    assert isinstance(asked, Request)
+    assert asked.method == "UPDATE"
+    return asked
+
+
+def answered(asked: Request, code: int, text: str = "") -> bytes:
+    kept = [(name, value) for name, value in asked.headers if name in {"Via", "From", "To", "Call-ID", "CSeq"}]
+    return bytes(message.response(code, "x", [*kept, *([SDP] if text else [])], crlf(text)))
+
+
+def test_the_peer_is_asked_for_its_keys() -> None:
+    """REQ: RFC 3311 section 5.1: an UPDATE offers the streams as they are, its answer names the keys."""
+    under, src = Survivor(), Src()
+    first = restarted(src, under, sdp=SECURED)
+    asked = question(under)
+    ours, before = sdp.parse(asked.body), sdp.parse(first.body)
+    assert asked.header("content-type") == "application/sdp"
+    assert [(media.protocol, media.port, media.label) for media in ours.media] == [
+        (media.protocol, media.port, media.label) for media in before.media
+    ]
+    assert [len(media.crypto) for media in ours.media] == [1, 0]
+    assert (before.origin.version, ours.origin.version) == ("1", "2")
+    assert under.receive(answered(asked, 200, SECURED)) == []
+    streams = under.updated[-1].streams
+    assert [stream.active for stream in streams] == [True, True]
+    assert streams[0].crypto is not None
+    assert base64.b64encode(streams[0].crypto.keys[0].key).startswith(b"LUV0")
+    assert all(b"LUV0" not in event.raw and b"AgIC" not in event.raw for event in under.recorded)
+    assert FLAG_SRTP_KEYS_LOST in under.updated[-1].facts["flags"], "what came meanwhile is lost"
+    assert under.advance(100) == []
+
+
+@pytest.mark.parametrize("code", [405, 488, 501, None])
+def test_a_peer_that_does_not_answer_the_question_has_lost_nothing(code: int | None) -> None:
+    """Refused or not heard, it is not asked again; the session lives, and the streams wait for an offer."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    asked = question(under)
+    if code is not None:
+        under.receive(answered(asked, code))
+    later = under.advance(QUIET_SECONDS - 100)
+    assert {item.method for item in later if isinstance(item, Request)} <= {"UPDATE"}
+    assert (len(later) > 0) == (code is None), "repeated as any request, and no other one"
+    assert under.ended == []
+    under.receive(src.request("INVITE", SDP, body=crlf(SECURED)))
+    assert [stream.active for stream in under.updated[-1].streams] == [True, True]
+
+
+def test_an_answer_without_keys_changes_nothing() -> None:
+    """A 200 without a description, or with one that cannot be read, leaves the streams waiting."""
+    for text in ("", "v=1"):
+        under, src = Survivor(), Src(call_id=f"call {len(text)}")
+        restarted(src, under, sdp=SECURED)
+        under.receive(answered(question(under), 200, text))
+        assert [stream.active for stream in under.updated[-1].streams] == [False, True]
+
+
+def test_a_dialog_that_the_peer_does_not_know_ends() -> None:
+    """REQ: RFC 3261 section 12.2.1.2: 481 to our question ends the session, as it does to a probe."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    under.receive(answered(question(under), 481))
+    assert [event.reason for event in under.ended] == ["error"]
+
+
+def test_a_peer_with_an_offer_of_its_own_is_asked_again() -> None:
+    """REQ: RFC 3261 section 14.1: 491 is glare: asked again within 2 s, three times at most."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    under.receive(answered(question(under), 491))
+    for _ in range(2):
+        (asked,) = under.advance(1.6)
+        assert isinstance(asked, Request)
+        under.receive(answered(asked, 491))
+    assert under.advance(100) == []
+
+
+def test_an_offer_of_the_peers_answers_the_question() -> None:
+    """It is taken, not refused by 491; what the UPDATE is answered afterwards does not matter any more."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    asked = question(under)
+    newer = SECURED.replace("inline:LUV0", "inline:LUVa")
+    assert status(under.receive(src.request("UPDATE", SDP, body=crlf(newer)))) == 200
+    under.receive(answered(asked, 200, SECURED))
+    crypto = under.updated[-1].streams[0].crypto
+    assert crypto is not None
+    assert base64.b64encode(crypto.keys[0].key).startswith(b"LUVa")
+
+
+def test_who_takes_no_update_is_not_asked() -> None:
+    """An Allow header without UPDATE is kept over the restart; nor is asked who has no SRTP."""
+    under, src = Survivor(), Src()
+    invite = src.invite(("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS"), sdp=SECURED)
+    src.to_tag = tag_of(only(under.receive(invite)))
+    under.receive(src.request("ACK"))
+    restarted(Src(call_id="plain"), under)
+    assert under.advance(100) == []
 
 
 def test_asked_for_an_offer_after_a_restart_we_offer_srtp() -> None:
