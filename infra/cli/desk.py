@@ -29,6 +29,7 @@ _STATUS: Final = {
     "acknowledged": OK,
     "kept": OK,
     "discarded": OK,
+    "stopped": OK,
     "requested": NOT_YET,
     "pending": NOT_YET,
     "superseded": NOT_YET,
@@ -54,6 +55,7 @@ _SAID: Final = {
     "too_late": "paused; some seconds had been kept and are being removed",
     "kept": "this call is kept",
     "discarded": "personal: nothing of this call is kept",
+    "stopped": "from now on nothing more of this call is kept; what was before stays",
 }
 _AGAIN_S: Final = 5.0
 

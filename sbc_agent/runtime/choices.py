@@ -17,7 +17,7 @@ from sbc_agent.runtime.live_calls import LiveCalls
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.recorded_call import ChoiceOutcome
 
-Fate = Literal["kept", "discarded", "unknown"]
+Fate = Literal["kept", "discarded", "stopped", "unknown"]
 
 
 class Chooser(Protocol):
@@ -73,15 +73,16 @@ class Choices:
             how: By which way it came.
 
         Returns:
-            What becomes of the call: also where that was so already.
+            What becomes of the call: also where that was so already. ``stopped``: it had been kept and stays so up to
+            here.
 
         Raises:
             PolicyViolation: In a sentence for people, if the call's rule does not leave the choice.
             Unavailable: If the media process has ended.
         """
         outcome = self._chooser.choose(call, self._choice(keep=keep, cause=cause, by=by, how=how))
-        if outcome == "unknown":
-            return "unknown"
+        if outcome in {"unknown", "stopped"}:
+            return "unknown" if outcome == "unknown" else "stopped"
         if outcome == "ignored":
             if self._chooser.is_regulated(call):
                 raise PolicyViolation("this line must be recorded: the call is kept")

@@ -31,7 +31,7 @@ _TAG_CHARACTERS: Final = 16
 Verb = Literal["pause", "resume", "keep", "personal"]
 DeskState = Literal["recording", "paused", "waiting", "not_recorded"]
 DecisionCause = Literal["consent", "personal", "on_demand"]
-Decision = Literal["kept", "discarded", "unknown"]
+Decision = Literal["kept", "discarded", "stopped", "unknown"]
 
 
 class NoLiveCall(NotFound):
@@ -61,7 +61,7 @@ class Decisions(Protocol):
     """What becomes of calls that wait for a decision: ``control.Control``."""
 
     async def decide(self, call: CallId, *, keep: bool, cause: DecisionCause, by: str) -> Decision:
-        """Keeps a call or forgets it.
+        """Keeps a call, forgets it, or, if something of it is kept already, keeps nothing more.
 
         Raises:
             PolicyViolation: In a sentence for people, if the line's rule does not allow it.

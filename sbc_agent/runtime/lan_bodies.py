@@ -12,12 +12,19 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from dualtone.domain import canonical
 from dualtone.domain.call_command import Cause, LeaseSeconds
-from dualtone.domain.call_match import LONGEST_VALUE, WEBHOOK_KINDS
+from dualtone.domain.call_match import LONGEST_VALUE, WEBHOOK_KINDS, MatchKind
 from dualtone.domain.errors import DualtoneError
+from dualtone.domain.recording_policy import Fate
+from dualtone.domain.recording_ruling import Cause as ChoiceCause
 from dualtone.usecases.await_answers import CallAnswer, overall
 
 STARTED: Final = "card_entry.started"
 ENDED: Final = "card_entry.ended"
+_DECISIONS: Final[dict[str, tuple[Fate, ChoiceCause]]] = {
+    "consent.given": ("keep", "consent"),
+    "consent.refused": ("discard", "consent"),
+    "recording.keep": ("keep", "on_demand"),
+}
 
 Answer = tuple[int, dict[str, Any]]
 """Status and JSON object."""
@@ -78,6 +85,26 @@ class _Named(_Body):
         return self.call[self.kind]
 
 
+class Decision(_Body):
+    """What is to become of a call, and why."""
+
+    decision: Fate
+    cause: ChoiceCause
+
+
+class NamedDecision(Decision, _Named):
+    """What is to become of every call with a name; an extension is no such name.
+
+    A decision waits for an hour, and under a number it would touch other calls than the one that was meant.
+    """
+
+    @model_validator(mode="after")
+    def _names_no_number(self) -> NamedDecision:
+        if self.kind == MatchKind.EXTENSION:
+            raise ValueError("a decision names a call by call_id, ucid or external_id")
+        return self
+
+
 class NamedResume(Resume, _Named):
     """A resume of every call with a name."""
 
@@ -101,8 +128,24 @@ class Webhook(_Body):
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
-    type: Literal["card_entry.started", "card_entry.ended"]
+    type: Literal["card_entry.started", "card_entry.ended", "consent.given", "consent.refused", "recording.keep"]
     data: CardEntry
+
+    @property
+    def decision(self) -> NamedDecision | None:
+        """What it decides; None if it tells of card entry.
+
+        Raises:
+            InvalidBody: If it decides on a number.
+        """
+        found = _DECISIONS.get(self.type)
+        if found is None:
+            return None
+        decided, cause = found
+        try:
+            return NamedDecision(decision=decided, cause=cause, call=self.data.call)
+        except ValidationError as error:
+            raise InvalidBody(error) from None
 
 
 def read(shape: type[_Body_], body: bytes) -> _Body_:

@@ -22,7 +22,8 @@ from sbc_agent.runtime.agent_state import AgentState
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
 from sbc_agent.runtime.control import Carried, Control, Execution
 from sbc_agent.runtime.control_facts import ControlFacts
-from sbc_agent.runtime.lan_bodies import Answer, CardEntry, NamedPause, NamedResume, Pause, Resume
+from sbc_agent.runtime.lan_bodies import Answer, CardEntry, Decision, NamedPause, NamedResume, Pause, Resume
+from sbc_agent.runtime.lan_decisions import LanDecisions
 from sbc_agent.runtime.live_calls import KnownCall
 from sbc_agent.runtime.orders import of_command
 from sbc_agent.runtime.webhook_memory import WebhookMemory
@@ -84,6 +85,8 @@ class LanOrders:
         self._answer_within_s = answer_within_s
         self._randomness = randomness
         self._last_number = 0
+        self.decisions = LanDecisions(control, facts, true_time, randomness)
+        """Decides on calls."""
 
     # -- what is asked ----------------------------------------------------------------------------------------------
 
@@ -119,6 +122,10 @@ class LanOrders:
         if not answers:
             raise NotFound("no such call")
         return _answer(answers)
+
+    async def decide_call(self, call_id: str, body: Decision) -> Answer:
+        """Keeps or discards one call; raises as ``LanDecisions.of_call``."""
+        return await self.decisions.of_call(_named(call_id), body, BEARER)
 
     async def order_match(self, body: NamedPause | NamedResume) -> Answer:
         """Pauses or resumes every call with a name; raises MalformedInput, Unavailable."""
@@ -162,15 +169,17 @@ class LanOrders:
         async with receipt.turn:
             if receipt.answer is None:
                 stamp = Stamp(receipt.received_ms, receipt.command, receipt.number)
-                status, answer = await self._card_entry(endpoint_id, body, stamp)
+                status, answer = await self._reported(endpoint_id, body, stamp)
                 self._memory.answered(endpoint_id, message_id, receipt, status, answer)
                 return status, answer
             return receipt.answer
 
-    async def _card_entry(self, endpoint_id: str, body: bytes, stamp: Stamp) -> Answer:
-        message = lan_bodies.read(lan_bodies.Webhook, body)
+    async def _reported(self, endpoint_id: str, body: bytes, stamp: Stamp) -> Answer:
+        message, by = lan_bodies.read(lan_bodies.Webhook, body), f"endpoint:{endpoint_id}"
+        if (decision := message.decision) is not None:
+            return await self.decisions.of_name(decision, by, "webhook")
         entry: CardEntry | Resume = message.data if message.type == lan_bodies.STARTED else Resume()
-        order = self._order(entry, stamp, f"endpoint:{endpoint_id}", _CAUSE_OF_WEBHOOKS)
+        order = self._order(entry, stamp, by, _CAUSE_OF_WEBHOOKS)
         return await self._order_match(message.data.kind, message.data.value, order, stamp)
 
     # -- how it is done ---------------------------------------------------------------------------------------------

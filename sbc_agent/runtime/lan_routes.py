@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from sbc_agent.runtime import lan_bodies
 from sbc_agent.runtime.lan_bodies import Answer
-from sbc_agent.runtime.lan_orders import LanOrders
+from sbc_agent.runtime.lan_orders import BEARER, LanOrders
 from sbc_agent.runtime.lan_problems import JSON
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
@@ -36,6 +36,8 @@ class LanRoutes:
             web.get("/v1/calls/{call_id}", self._call),
             web.post("/v1/calls/{call_id}/pause", self._pause_call),
             web.post("/v1/calls/{call_id}/resume", self._resume_call),
+            web.post("/v1/calls/{call_id}/decision", self._decide_call),
+            web.post("/v1/decisions", self._decide_named),
             web.post("/v1/pauses", self._pause_named),
             web.post("/v1/resumes", self._resume_named),
             web.post("/v1/webhooks/payments/{endpoint_id}", self._webhook),
@@ -54,6 +56,13 @@ class LanRoutes:
     async def _resume_call(self, request: web.Request) -> web.Response:
         body = await read(request, lan_bodies.Resume)
         return told(await self._orders.order_call(request.match_info["call_id"], body))
+
+    async def _decide_call(self, request: web.Request) -> web.Response:
+        body = await read(request, lan_bodies.Decision)
+        return told(await self._orders.decide_call(request.match_info["call_id"], body))
+
+    async def _decide_named(self, request: web.Request) -> web.Response:
+        return told(await self._orders.decisions.of_name(await read(request, lan_bodies.NamedDecision), BEARER))
 
     async def _pause_named(self, request: web.Request) -> web.Response:
         return told(await self._orders.order_match(await read(request, lan_bodies.NamedPause)))

@@ -33,6 +33,7 @@ _SAID: Final = {
     "too_late": "Paused. What had been kept of it is being removed.",
     "kept": "This call is kept.",
     "discarded": "Nothing of this call is kept.",
+    "stopped": "From now on nothing more of this call is kept.",
 }
 
 

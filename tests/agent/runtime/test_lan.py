@@ -556,3 +556,70 @@ def test_a_head_that_is_too_long_is_refused(tmp_path: Path) -> None:
         assert status in {400, 431}
 
     serve(tmp_path, scenario)
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_decided_on_by_its_id(tmp_path: Path) -> None:
+    """With the agent's token; what became of it is in the answer, of a discarded call too."""
+
+    async def scenario(site: Site) -> None:
+        call = site.desk.begin()
+        path = f"/v1/calls/{call}/decision"
+        for outcome, decision in (("kept", "keep"), ("discarded", "discard"), ("stopped", "discard")):
+            site.desk.chooser.outcome = outcome  # type: ignore[assignment]
+            status, answer = await site.ask("POST", path, {"decision": decision, "cause": "consent"})
+            assert (status, answer["outcome"]) == (200, outcome)
+            assert answer["calls"] == [{"call_id": call, "outcome": outcome}]
+        site.desk.chooser.outcome, site.desk.chooser.regulated = "ignored", True
+        status, problem = await site.ask("POST", path, {"decision": "discard", "cause": "personal"})
+        assert (status, problem["detail"]) == (403, "this line must be recorded: the call is kept")
+        chosen = [(choice.decision, choice.cause, choice.how, choice.by) for _, choice, _ in site.desk.chooser.chosen]
+        assert chosen[0] == ("keep", "consent", "lan", "lan:bearer")
+        site.desk.chooser.outcome = "unknown"
+        assert (await site.ask("POST", path, {"decision": "keep", "cause": "consent"}))[0] == 404
+
+    serve(tmp_path, scenario)
+
+
+def test_a_name_is_decided_on_now_or_when_its_call_comes(tmp_path: Path) -> None:
+    """Every live call of that name; 202 while there is none. A number is no such name."""
+
+    async def scenario(site: Site) -> None:
+        body = {"call": {"ucid": UCID}, "decision": "keep", "cause": "on_demand"}
+        status, answer = await site.ask("POST", "/v1/decisions", body)
+        assert (status, answer["outcome"], answer["calls"]) == (202, "requested", [])
+        call = site.desk.begin()
+        status, answer = await site.ask("POST", "/v1/decisions", body)
+        assert (status, answer["outcome"], answer["calls"]) == (200, "kept", [{"call_id": call, "outcome": "kept"}])
+        status, _ = await site.ask("POST", "/v1/decisions", body | {"call": {"extension": "1001"}})
+        assert status == 422
+
+    serve(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decision", "cause"),
+    [
+        ("consent.given", "keep", "consent"),
+        ("consent.refused", "discard", "consent"),
+        ("recording.keep", "keep", "on_demand"),
+    ],
+)
+def test_a_signed_message_decides_as_in_the_cloud(tmp_path: Path, kind: str, decision: str, cause: str) -> None:
+    """Once, however often it comes; by its endpoint; not by a number."""
+
+    async def scenario(site: Site) -> None:
+        site.desk.begin()
+        body = json.dumps({"type": kind, "data": {"call": {"ucid": UCID}}}).encode()
+        first = await site.report("", body=body)
+        assert (first[0], first[1]["outcome"]) == (200, "kept")
+        assert await site.report("", body=body) == first
+        ((_, choice, _),) = site.desk.chooser.chosen
+        assert (choice.decision, choice.cause, choice.how) == (decision, cause, "webhook")
+        assert choice.by == f"endpoint:{ENDPOINT}"
+        body = json.dumps({"type": kind, "data": {"call": {"extension": "1001"}}}).encode()
+        assert (await site.report("", message_id="msg_2", body=body))[0] == 422
+
+    serve(tmp_path, scenario)
