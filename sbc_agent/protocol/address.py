@@ -10,7 +10,6 @@ from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import uri as uris
 from sbc_agent.protocol.grammar import format_parameters, parameters, quote, split, unquote
 
-
 _NOT_IN_URIS = frozenset(' \t"<>')
 
 
