@@ -46,6 +46,9 @@ CREATE TABLE IF NOT EXISTS choice (
   PRIMARY KEY (token, way, decision, cause, how, at_us, by)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS not_recorded (rule TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS line_chain (
+  line TEXT NOT NULL, sequence INTEGER NOT NULL, call TEXT NOT NULL, PRIMARY KEY (line, sequence)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS webhook (
   endpoint TEXT NOT NULL, id TEXT NOT NULL, body_sha256 BLOB NOT NULL, received_ms INTEGER NOT NULL,
   number INTEGER NOT NULL, command TEXT NOT NULL, status INTEGER, answer BLOB, PRIMARY KEY (endpoint, id)

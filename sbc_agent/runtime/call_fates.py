@@ -9,10 +9,12 @@ Of a call that is not kept nothing is left but a count of its rule.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Protocol
 
 from dualtone.domain import ids
+from dualtone.domain.ids import CallId
+from dualtone.domain.recording_policy import RecordingPolicy
 from dualtone.domain.recording_ruling import Choice
 from sbc_agent.media.client import MediaPort
 from sbc_agent.media.messages import Pause, Resume
@@ -31,6 +33,13 @@ class Tally(Protocol):
         """A call of a rule was not recorded."""
 
 
+class Chain(Protocol):
+    """Numbers the recordings of each line: ``line_chain.LineChain``."""
+
+    def of_call(self, call: CallId, policy: RecordingPolicy | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The links of a call that is kept."""
+
+
 class CallFates:
     """Carries out what policy and people say.
 
@@ -39,6 +48,7 @@ class CallFates:
         decisions: Judges calls.
         log: Where decisions are told.
         tally: Counts what is not recorded; None counts nothing.
+        chain: Numbers the recordings of each line; None numbers nothing.
         randomness: Yields random bytes, for command ids.
 
     Attributes:
@@ -52,10 +62,11 @@ class CallFates:
         log: Log,
         *,
         tally: Tally | None = None,
+        chain: Chain | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._media, self._decisions, self._log, self._tally = media, decisions, log, tally
-        self._randomness = randomness
+        self._chain, self._randomness = chain, randomness
         self._waiting: dict[str, RecordedCall] = {}
         self._last_number = 0
         self.listener: CallListener | None = None
@@ -135,7 +146,10 @@ class CallFates:
         """Tells the media process the SESSION record, where it has changed and something of the call is gathered."""
         if call.case is None or call.call is None or call.told == "silent" or not call.is_known:
             return
-        described = call.case.described(call.facts) if call.told == "kept" else call.facts
+        described = call.facts
+        if call.told == "kept":
+            links = [] if self._chain is None else self._chain.of_call(call.call, call.case.policy, call.facts)
+            described = {**call.case.described(call.facts), **({"chain": links} if links else {})}
         if described != call.described:
             call.described = described
             self._media.session(call.call, described)

@@ -257,6 +257,7 @@ class Agent:
             journal=kept,
             decisions=rules.decisions,
             tally=rules.tally,
+            chain=rules.chain,
         )
         self._revocation.subscribe(lambda: self._shell.admission.close("revoked"))
         try:

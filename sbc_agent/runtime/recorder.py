@@ -32,7 +32,7 @@ from sbc_agent.protocol.events import (
 )
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.runtime import stream_specs
-from sbc_agent.runtime.call_fates import CallFates, Tally
+from sbc_agent.runtime.call_fates import CallFates, Chain, Tally
 from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.inheritance import Inheritance, fate_of
 from sbc_agent.runtime.journal import Journal, Legacy, LiveCall
@@ -56,6 +56,7 @@ class Recorder:
         has_room: Tells whether there is room for a new call in the spool.
         decisions: Judges calls; by default every call is recorded.
         tally: Counts what is not recorded.
+        chain: Numbers the recordings of each line.
         randomness: Yields random bytes, for call ids.
 
     Attributes:
@@ -72,6 +73,7 @@ class Recorder:
         has_room: Callable[[], bool] = lambda: True,
         decisions: Decisions | None = None,
         tally: Tally | None = None,
+        chain: Chain | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._server = server
@@ -84,7 +86,7 @@ class Recorder:
         self._failing: list[SessionId] = []
         self.wake: Callable[[], object] = lambda: None
         decisions = decisions or Decisions()
-        self._fates = CallFates(media, decisions, log, tally=tally)
+        self._fates = CallFates(media, decisions, log, tally=tally, chain=chain)
         self._inheritance = Inheritance(
             server, media, self._pool, self._fates, decisions, log, journal=journal, begin=self._begin
         )

@@ -14,6 +14,7 @@ from sbc_agent.runtime.consents import Consents
 from sbc_agent.runtime.control_facts import ControlFacts
 from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.identity import Identity
+from sbc_agent.runtime.line_chain import LineChain
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.not_recorded import NotRecorded
 from sbc_agent.runtime.policy_store import PolicyStore
@@ -32,6 +33,7 @@ class RecordingRules:
         policies: The policy in force.
         consents: Choices that came before a call, or from another dialog.
         tally: What was not recorded.
+        chain: Numbers the recordings of each line.
         decisions: Judges calls.
     """
 
@@ -48,6 +50,7 @@ class RecordingRules:
         )
         self.consents = Consents(self.state, log, self._newest_live_key)
         self.tally = NotRecorded(self.state, log)
+        self.chain = LineChain(self.state, log, self._newest_live_key)
         self.decisions = Decisions(lambda: self.policies.policy, self.consents, self._offset, self._usual)
 
     def follow(self, facts: Callable[[], ControlFacts], offset_us: Callable[[], int]) -> None:

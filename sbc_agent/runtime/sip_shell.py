@@ -26,7 +26,7 @@ from sbc_agent.protocol.transaction_layer import Patience
 from sbc_agent.protocol.uas import LONGEST_SESSION_SECONDS, ServerSettings
 from sbc_agent.runtime.admission import BEAT_SECONDS, Admission, Capacity
 from sbc_agent.runtime.arrival import ANCILLARY_BYTES, stamp_arrivals, waited_s
-from sbc_agent.runtime.call_fates import Tally
+from sbc_agent.runtime.call_fates import Chain, Tally
 from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log
@@ -101,6 +101,7 @@ class SipShell:
         journal: Where live calls are kept for a later run; None keeps none.
         decisions: Judges calls; by default every call is recorded.
         tally: Counts what is not recorded.
+        chain: Numbers the recordings of each line.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class SipShell:
         journal: Journal | None = None,
         decisions: Decisions | None = None,
         tally: Tally | None = None,
+        chain: Chain | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -128,7 +130,7 @@ class SipShell:
         )
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES), secrets.token_bytes)
         self.recorder = Recorder(
-            self._server, media, log, has_room=has_room, journal=journal, decisions=decisions, tally=tally
+            self._server, media, log, has_room=has_room, journal=journal, decisions=decisions, tally=tally, chain=chain
         )
         self.admission = Admission(settings.capacity, lambda: self.recorder.calls)
         self._server.admission = self.admission.refusal

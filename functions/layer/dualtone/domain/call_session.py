@@ -79,6 +79,21 @@ class SessionMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class LineLink:
+    """Where a recording stands among those of one line, by its agent's count.
+
+    Attributes:
+        line: Match token of the line.
+        sequence: Its number, from 1.
+        previous: The call with the number before, empty for the first one.
+    """
+
+    line: str
+    sequence: int
+    previous: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallSession:
     """A recording session as the signalling describes it.
 
@@ -98,6 +113,7 @@ class CallSession:
             ``far``; empty otherwise.
         policy: Why it is kept (``recording_ruling.Kept``); empty if its agent does not say.
         consents: What people chose for it (``recording_ruling.Chosen``).
+        chain: Where it stands among the recordings of its lines.
     """
 
     sip_call_id: str = field(default="", repr=False)
@@ -114,6 +130,7 @@ class CallSession:
     end: str = ""
     policy: dict[str, Any] = field(default_factory=dict)
     consents: tuple[dict[str, Any], ...] = ()
+    chain: tuple[LineLink, ...] = ()
 
     def stream(self, label: str) -> SessionStream | None:
         """The stream with an SDP label; None if the metadata does not name it, or the label is empty."""
@@ -172,6 +189,7 @@ def from_facts(value: Mapping[str, Any]) -> CallSession:
         end=_text(value.get("end")),
         policy=_object(value.get("policy")),
         consents=tuple(_objects(value.get("consents"))),
+        chain=tuple(link for item in _objects(value.get("chain")) if (link := _line_link(item)) is not None),
     )
 
 
@@ -203,6 +221,7 @@ def merged(sessions: Iterable[CallSession]) -> CallSession:
             end=later.end or result.end,
             policy=later.policy or result.policy,
             consents=_by(canonical.encode, result.consents, later.consents),
+            chain=_by(lambda link: link.line, later.chain, result.chain),
         )
     return result
 
@@ -236,6 +255,13 @@ def _media(value: Mapping[str, Any]) -> SessionMedia | None:
         and _is_count(one.get("channels"), 255)
     ]
     return SessionMedia(cast("int", stream), _text(value.get("label")), tuple(formats))
+
+
+def _line_link(value: Mapping[str, Any]) -> LineLink | None:
+    sequence = value.get("sequence")
+    if not _is_count(sequence, canonical.MAX_SAFE_INTEGER):
+        return None
+    return LineLink(_text(value.get("line")), cast("int", sequence), _text(value.get("previous")))
 
 
 def _is_count(value: object, most: int) -> bool:

@@ -61,6 +61,7 @@ def metadata(session: CallSession, lines: Sequence[str]) -> dict[str, Any]:
         "lines": [number for number in numbers(session) if own.include(number)],
         "policy": {} if kept is None else asdict(kept),
         "consents": [asdict(choice) for choice in chosen(session)],
+        "chain": [asdict(link) for link in session.chain],
     }
 
 
