@@ -28,6 +28,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from sbc_agent.media.messages import KEY_BYTES
 from tests.bench import peer_rtpengine
 from tests.bench.engine_generator import PACKET_BYTES
 
@@ -118,8 +119,8 @@ def bytes_per_call(pids: list[int], calls: int, empty_buffers: int) -> int | Non
     return None if None in sizes_kb else round((1024 * sum(filter(None, sizes_kb)) + buffers - empty_buffers) / calls)
 
 
-def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
-    """Runs calls through the agent."""
+def measure_agent(calls: int, seconds: float, warm_up: float, *, srtp: bytes = b"") -> dict[str, Any]:
+    """Runs calls through the agent; as SRTP under this master key if there is one."""
     with tempfile.TemporaryDirectory(prefix="dualtone-bench-") as directory, program("engine_sink") as sink:
         key = Path(directory, "agent.key")
         key.write_bytes(
@@ -127,13 +128,21 @@ def measure_agent(calls: int, seconds: float, warm_up: float) -> dict[str, Any]:
         )
         url = f"http://127.0.0.1:{sink.hear()}"
         with program("engine_agent") as agent, program("engine_generator") as generator:
-            agent.say({"calls": calls, "spool": str(Path(directory, "spool")), "key": str(key), "sink": url})
+            agent.say(
+                {
+                    "calls": calls,
+                    "spool": str(Path(directory, "spool")),
+                    "key": str(key),
+                    "sink": url,
+                    "srtp": srtp.hex(),
+                }
+            )
             ready = agent.hear()
             empty_buffers = socket_buffers_bytes()
             steps = [usage(ready["pids"], 0)]
             agent.say("begin")
             steps.append(usage(ready["pids"], agent.hear()["stored"]))
-            generator.say({"ports": ready["ports"], "seconds": warm_up + seconds + PAUSE_SECONDS})
+            generator.say({"ports": ready["ports"], "seconds": warm_up + seconds + PAUSE_SECONDS, "srtp": srtp.hex()})
             for pause in (warm_up, seconds - 1):
                 time.sleep(pause)
                 agent.say("count")
@@ -222,6 +231,8 @@ def run(calls: int = 1000, seconds: int = 30, warm_up: int = WARM_UP_SECONDS) ->
     """
     result: dict[str, Any] = {"calls": calls, "seconds": seconds, "warm_up_seconds": warm_up}
     result |= measure_agent(calls, seconds, warm_up)
+    protected = measure_agent(calls, seconds, warm_up, srtp=os.urandom(KEY_BYTES["AES_CM_128_HMAC_SHA1_80"]))
+    result |= {f"{name}_srtp": protected[name] for name in ("us_per_packet", "lost_packets", "bytes_per_call")}
     result |= measure_asyncio(calls, min(seconds, PEER_SECONDS))
     result |= measure_rtpengine(calls, min(seconds, PEER_SECONDS))
     result["asyncio_ratio"] = round(result["us_per_packet_asyncio"] / result["us_per_packet"], 1)

@@ -1,7 +1,7 @@
 """The agent without SIP, in a process of its own: the real media process under it, the real uplink in its threads.
 
-Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url}, then a line for each step. Standard
-output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; the
+Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url, "srtp": hex of a master key and
+salt, or ""}, then a line for each step. Standard output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; the
 milliseconds of each pause after "pause"; and {"counters", "events", ...} when, after "end", every call is ended,
 sealed, and uploaded. "exit" ends it.
 """
@@ -26,6 +26,7 @@ from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.messages import (
     Alarm,
+    CryptoSpec,
     Event,
     Finished,
     FormatSpec,
@@ -124,9 +125,12 @@ async def main() -> None:
     await step()
     now_us = client.clock.now_us()
     calls = [ids.ulid(now_us // 1000, index.to_bytes(10, "big")) for index in range(int(order["calls"]))]
+    srtp = bytes.fromhex(str(order["srtp"]))
+    crypto = (CryptoSpec(tag=1, suite="AES_CM_128_HMAC_SHA1_80", key=srtp),) if srtp else ()
     for index, call in enumerate(calls):
         sides = [
-            StreamSpec(stream=side, label=str(side), port=ports[2 * index + side], formats=PCMA) for side in range(2)
+            StreamSpec(stream=side, label=str(side), port=ports[2 * index + side], formats=PCMA, crypto=crypto)
+            for side in range(2)
         ]
         client.begin(call, client.clock.now_us(), sides)
     print((await client.stats()).model_dump_json(), flush=True)
