@@ -13,14 +13,14 @@ import pytest
 
 from dualtone.domain.ids import CallId
 from sbc_agent.media.messages import Adopted, Alarm
-from sbc_agent.protocol import sdp
+from sbc_agent.protocol import message, sdp
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.runtime import journal
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.journal_file import JournalFile
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
-from tests.agent.protocol.builders import METADATA, TWO_STREAMS, Src, only, status
+from tests.agent.protocol.builders import METADATA, TWO_STREAMS, Src, crlf, only, status, tag_of
 from tests.agent.runtime.test_recorder import HELD, Agent
 
 BOOT = "0f1e2d3c-0000-4000-8000-000000000001"
@@ -108,6 +108,31 @@ def test_a_call_goes_on(directory: Path) -> None:
     third, legacy = run(directory, now=1011.0)
     assert (legacy.live, third.media.calls) == ([], {})
     assert events(second) == ["call_adopted", "call_ended"]
+
+
+def test_a_call_in_srtp_goes_on_when_its_peer_names_the_keys_again(directory: Path) -> None:
+    """No key is in the journal: the stream is adopted inactive, the SBC is asked, and its answer opens what comes."""
+    line = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:LUV0oNDOSB9F0gw60mV/9/ySYI27BYvNw6eII5Ed"
+    secured = TWO_STREAMS.replace("6000 RTP/AVP 8 101", f"6000 RTP/SAVP 8 101\n{line}")
+    first, _ = run(directory)
+    src = Src()
+    src.to_tag = tag_of(only(first.receive(src.invite(sdp=secured))))
+    first.receive(src.request("ACK"))
+    assert [len(stream.crypto) for stream in first.recorded.streams[-1][1]] == [1, 0]
+    assert all(b"LUV0" not in file.read_bytes() for file in directory.iterdir())
+    second, _ = run(directory, now=1010.0)
+    told = second.recorded
+    assert [(stream.active, stream.crypto) for stream in told.streams[-1][1]] == [(False, ()), (True, ())]
+    second.server.handle_timer(second.now)
+    asked = only(second.pump())
+    assert isinstance(asked, Request)
+    assert asked.method == "UPDATE"
+    kept = [(name, value) for name, value in asked.headers if name in {"Via", "From", "To", "Call-ID", "CSeq"}]
+    answer = message.response(200, "OK", [*kept, ("Content-Type", "application/sdp")], crlf(secured))
+    assert second.receive(bytes(answer)) == []
+    streams = told.streams[-1][1]
+    assert [stream.active for stream in streams] == [True, True]
+    assert streams[0].crypto == first.recorded.streams[-1][1][0].crypto
 
 
 def test_killed_before_the_answer_left(directory: Path) -> None:
