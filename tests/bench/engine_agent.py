@@ -1,9 +1,9 @@
 """The agent without SIP, in a process of its own: the real media process under it, the real uplink in its threads.
 
 Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url, "srtp": hex of a master key and
-salt, or ""}, then a line for each step. Standard output, a JSON line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; the
-milliseconds of each pause after "pause"; and {"counters", "events", ...} when, after "end", every call is ended,
-sealed, and uploaded. "exit" ends it.
+salt, or ""}, then a line for each step. Standard output, a JSON line each: {"ports", "pids"} when it is ready; the
+engine's counters after "begin" and each "count"; the milliseconds of each pause after "pause"; and {"counters",
+"events", ...} when, after "end", every call is ended, sealed, and uploaded. "exit" ends it.
 """
 
 from __future__ import annotations
