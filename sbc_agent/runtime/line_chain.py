@@ -25,7 +25,7 @@ from sbc_agent.runtime.agent_state import AgentState
 from sbc_agent.runtime.logs import Log
 
 REMEMBERED: Final = 256
-"""Links of a line in which a call is looked for that has its number already: so many of one line do not last at once."""
+"""Links of a line among which a call is looked for that has its number already: so many do not last at once."""
 
 
 class LineChain:
