@@ -20,6 +20,8 @@ from sbc_agent.protocol.recording_session import RecordingSession
 from sbc_agent.protocol.sdes import CryptoLine, SrtpTerms
 from sbc_agent.protocol.sdp import SessionDescription
 
+MAX_INDEXED: Final = 96
+
 FLAG_NO_METADATA: Final = "no-metadata"
 FLAG_PORTS_EXHAUSTED: Final = "ports-exhausted"
 FLAG_ANSWER_MISSING: Final = "answer-missing"
@@ -92,12 +94,12 @@ class MediaSession:
         """
         before = self.facts(), dict(self.asked), self.paused
         self.user_agent = readable(asked.header("user-agent") or self.user_agent)[:256]
-        self.headers |= {name: readable(value) for name, value in recognition.indexed_headers(asked).items()}
+        self._index({name: readable(value) for name, value in recognition.indexed_headers(asked).items()})
         if allowed := asked.listed("allow"):
             self.takes_update = "UPDATE" in (method.upper() for method in allowed)
         self.parties = cisco_participants.read(asked) or self.parties
         marks = recognition.marks_of_origin(asked)
-        self.headers |= marks
+        self._index(marks)
         self.end = recognition.end_of_call(marks) or self.end
         self.asked = recognition.latest_headers(self.asked, asked)
         if asked.method == "INFO" and (pause := recognition.pause_action(asked)) is not None:
@@ -111,6 +113,10 @@ class MediaSession:
             self.metadata_seen = True
         return (self.facts(), self.asked, self.paused) != before
 
+    def _index(self, news: Mapping[str, str]) -> None:
+        """Keep values to find the call by; of names that never end the first stay."""
+        self.headers = dict(list((self.headers | news).items())[:MAX_INDEXED])
+
     def planned(self, offer: SessionDescription | None, terms: SrtpTerms | None = None) -> tuple[StreamPlan, ...]:
         """What the m-lines become by an offer, or by an offer of ours if there is none.
 
@@ -119,7 +125,7 @@ class MediaSession:
             terms: what of SRTP is accepted; None for all that can be opened.
         """
         if offer is not None:
-            self.headers |= recognition.indexed_attributes(offer)
+            self._index(recognition.indexed_attributes(offer))
             known = {item.index: item.crypto for item in self.plans if item.crypto}
             plans = answers.plan(offer, terms, known)
             if terms is not None and terms.taken and any(item.crypto for item in plans):

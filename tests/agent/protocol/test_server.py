@@ -6,7 +6,12 @@ from sbc_agent.protocol import address, message, sdp
 from sbc_agent.protocol.dialogs import MAX_UNACKNOWLEDGED, QUIET_SECONDS
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.limits import Rate, SipLimits
-from sbc_agent.protocol.media_session import FLAG_ANSWER_MISSING, FLAG_DIGITS_SUPPRESSED, FLAG_NO_METADATA
+from sbc_agent.protocol.media_session import (
+    FLAG_ANSWER_MISSING,
+    FLAG_DIGITS_SUPPRESSED,
+    FLAG_NO_METADATA,
+    MAX_INDEXED,
+)
 from sbc_agent.protocol.message import Request, Response
 from sbc_agent.protocol.recognition import MAX_ASKED_CHARACTERS, MAX_ASKED_HEADERS
 from sbc_agent.protocol.server_session import FLAG_DIALOG_LOST, FLAG_NO_ACK
@@ -455,6 +460,19 @@ def test_headers_have_a_bound() -> None:
     assert len(told) == MAX_ASKED_HEADERS
     assert "x-first" not in told
     assert {len(value) for value in told.values()} == {MAX_ASKED_CHARACTERS}
+
+
+def test_names_to_find_a_call_by_have_a_bound() -> None:
+    """A peer that puts new parameters into every From does not fill our memory: the first stay."""
+    under, src = Under(), Src()
+    under.call(src)
+    for number in range(20):
+        marks = "".join(f";x-mark-{number}-{index}=1" for index in range(10))
+        asked = src.request("INFO").replace(b"<sip:src@example.com>", f"<sip:src@example.com{marks}>".encode())
+        assert status(under.receive(asked)) == 200
+    extensions = under.updated[-1].facts["extensions"]
+    assert len(extensions) == MAX_INDEXED
+    assert "x-mark-0-0" in extensions
 
 
 def test_info_is_answered_and_pressed_keys_are_not_stored() -> None:
