@@ -115,7 +115,7 @@ class MediaSession:
 
     def _index(self, news: Mapping[str, str]) -> None:
         """Keep values to find the call by; of names that never end the first stay."""
-        self.headers = dict(list((self.headers | news).items())[:MAX_INDEXED])
+        self.headers = dict(list({**self.headers, **news}.items())[:MAX_INDEXED])
 
     def planned(self, offer: SessionDescription | None, terms: SrtpTerms | None = None) -> tuple[StreamPlan, ...]:
         """What the m-lines become by an offer, or by an offer of ours if there is none.
