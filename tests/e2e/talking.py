@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,16 +36,24 @@ class Talking:
         ucid: What payment systems know it by.
         callee: Whose line rings, if it matters.
         wait: Whether to wait until the cloud shows it as live.
+        caller: What the caller's side sends, a WAV file.
     """
 
     def __init__(
-        self, local: Local, seconds: float, ucid: str | None = None, *, callee: str | None = None, wait: bool = True
+        self,
+        local: Local,
+        seconds: float,
+        ucid: str | None = None,
+        *,
+        callee: str | None = None,
+        wait: bool = True,
+        caller: Path = SPEECH / "alice.wav",
     ) -> None:
         self.local = local
         self.ucid = ucid or new_ucid()
         self._wait = wait
         self._command = [str(BIN / "dualtone-agent"), "call", "--target", local.line["sip_udp"], "--json", "--loop"]
-        self._command += ["--caller-wav", str(SPEECH / "alice.wav"), "--callee-wav", str(SPEECH / "bob.wav")]
+        self._command += ["--caller-wav", str(caller), "--callee-wav", str(SPEECH / "bob.wav")]
         self._command += ["--duration", str(seconds), "--ucid", self.ucid]
         self._command += ["--callee", callee] if callee is not None else []
 
