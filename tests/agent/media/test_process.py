@@ -17,6 +17,8 @@ from sbc_agent.media.client import MediaClient
 from sbc_agent.media.messages import (
     Adopted,
     Alarm,
+    CallPolicy,
+    Choice,
     Event,
     Finished,
     FormatSpec,
@@ -27,9 +29,11 @@ from sbc_agent.media.messages import (
     PauseApplied,
     PortFree,
     Resume,
+    SelfPaused,
     Stats,
     StreamSpec,
 )
+from tests.agent.media.dial import CARD
 from tests.agent.media.packets import packet, speech
 from tests.agent.media.sealed_call import (
     AGENT,
@@ -178,6 +182,45 @@ def test_a_stop_finishes_every_call(tmp_path: Path, ending: str) -> None:
     call = open_call(tmp_path / "spool" / CALL)
     assert call.manifest.end_reason == "shutdown"
     assert call.sequences(0) == call.sequences(1) == list(range(10))
+
+
+def test_keys_reach_the_child_and_only_what_follows_from_them_comes_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A consent key as an event on a real socket, then a card's number by signalling: a choice, and a pause."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, log_level="debug") as (client, heard):
+            client.begin(CALL, client.clock.now_us(), streams(client), policy=CallPolicy(accept_keys="9"))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for number in range(3):
+                    data = packet(number, b"\x09\x0a\x00\xa0", timestamp=800, payload_type=101, ssrc=7)
+                    peer.sendto(data, ("127.0.0.1", client.ports[0]))
+                await heard.until(lambda events: any(isinstance(event, Choice) for event in events))
+            client.policy(CALL, client.clock.now_us(), CallPolicy())
+            begin_us = client.clock.now_us()
+            for digit in CARD:
+                client.digit(CALL, client.clock.now_us(), digit)
+            await heard.until(lambda events: any(isinstance(event, PauseApplied) for event in events))
+            (choice,) = heard.of(Choice)
+            (paused,) = heard.of(SelfPaused)
+            (applied,) = heard.of(PauseApplied)
+            assert isinstance(choice, Choice)
+            assert isinstance(paused, SelfPaused)
+            assert isinstance(applied, PauseApplied)
+            assert choice.choice == "accept"
+            assert begin_us <= paused.pause.effective_at_us <= client.clock.now_us()
+            assert (applied.command, applied.origin, applied.causes) == (paused.pause.command, "agent", ("dtmf",))
+            assert [event.kind for event in heard.of(Alarm) if isinstance(event, Alarm)] == ["payment_without_pause"]
+            client.end(CALL, client.clock.now_us(), "bye")
+            await heard.until(lambda events: any(isinstance(event, Finished) for event in events))
+
+    asyncio.run(scenario())
+    said = capfd.readouterr()
+    assert CARD not in said.out + said.err
+    assert [(pause.origin, pause.cause) for pause in open_call(tmp_path / "spool" / CALL).manifest.pauses] == [
+        ("agent", "dtmf")
+    ]
 
 
 def test_without_its_parent_it_ends_at_once(tmp_path: Path) -> None:
