@@ -74,8 +74,9 @@ class RecordLayout:
         if not slots.size:
             return []
         position = np.repeat(np.arange(turn.row.size), counts)
-        ssrc, size = ring.ssrc[slots], ring.size[slots].astype(np.int64)
-        arrival_us = ring.arrival_us[slots]
+        known = ring.known(slots)
+        ssrc, size = known["ssrc"], known["size"].astype(np.int64)
+        arrival_us = known["arrival_us"]
 
         # 1. Blocks: runs of one stream and one SSRC. Records: runs of blocks of one call.
         first = np.flatnonzero(_starts(position) | _starts(ssrc))
@@ -105,10 +106,10 @@ class RecordLayout:
             if each:
                 chosen = slice(None) if (size == each).all() else size == each
                 windows(out, int(each))[target[chosen]] = windows(ring.bytes, int(each))[source[chosen]]
-        _typed(out, "<u2")[column + 2 * k] = ring.sequence[slots]
-        _typed(out, "<u4")[column + 2 * n + 4 * k] = ring.timestamp[slots]
+        _typed(out, "<u2")[column + 2 * k] = known["sequence"]
+        _typed(out, "<u4")[column + 2 * n + 4 * k] = known["timestamp"]
         _typed(out, "<u4")[column + 6 * n + 4 * k] = (arrival_us - base_us[of_record]).astype(np.uint32)
-        out[column + 10 * n + k] = ring.payload_type[slots]
+        out[column + 10 * n + k] = known["payload_type"]
         _typed(out, "<u2")[column + 11 * n + 2 * k] = size.astype(np.uint16)
         _typed(out, ">u2")[start] = turn.stream[position[first]].astype(np.uint16)
         _typed(out, ">u2")[start + 2] = packets.astype(np.uint16)

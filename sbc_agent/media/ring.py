@@ -23,7 +23,7 @@ from sbc_agent.media import memory
 from sbc_agent.media.rtp import Unsigned, windows
 
 MARGIN: Final = 64  # numbers left free below a stream's first packet, for those that were overtaken by it
-SLACK_MS: Final = 3_000  # beyond the hold-back: leaving once a second, draining, and packets that come in bursts
+SLACK_MS: Final = 2_000  # beyond the hold-back: leaving once a second, draining, and packets that come in bursts
 LEAST_PACKET_TIME_MS: Final = 10
 BYTES_PER_MS: Final = 8  # 64 kbit/s
 USUAL_PACKET: Final = 160  # 20 ms of them
@@ -33,6 +33,17 @@ _USUAL_PACKETS_PER_S: Final = 50
 _SCAN: Final = 64  # slots looked at per stream and pass: a second of 20 ms packets and some
 
 Int64s = npt.NDArray[np.int64]
+
+# What is known of a packet, half a line of the processor's cache.
+SLOT: Final = np.dtype(
+    {
+        "names": ["extended", "arrival_us", "timestamp", "ssrc", "sequence", "size", "payload_type"],
+        "formats": ["i8", "i8", "u4", "u4", "u2", "u2", "u1"],
+        "itemsize": 32,
+    }
+)
+_NAMES: Final = SLOT.names or ()
+_WHOLE_SLOT: Final = np.dtype(f"V{SLOT.itemsize}")
 
 
 class Outcome(Enum):
@@ -88,14 +99,16 @@ class Ring:
         wide = max(rows // 4, 2)
         self._free_wide = [rows * self._row_bytes + index * self._wide_bytes for index in range(wide)]
         self.bytes = memory.array(rows * self._row_bytes + (wide + 1) * self._wide_bytes, np.uint8, is_dense=True)
-        count = rows * self._slots
-        self.extended = memory.array(count, np.int64, is_dense=True)
-        self.arrival_us = memory.array(count, np.int64, is_dense=True)
-        self.timestamp = memory.array(count, np.uint32, is_dense=True)
-        self.ssrc = memory.array(count, np.uint32, is_dense=True)
-        self.sequence = memory.array(count, np.uint16, is_dense=True)
-        self.size = memory.array(count, np.uint16, is_dense=True)
-        self.payload_type = memory.array(count, np.uint8, is_dense=True)
+        # In ordinary pages: a row of 20 ms packets uses the first half of its slots, and the other half costs nothing.
+        self.table: npt.NDArray[np.void] = memory.array(rows * self._slots, SLOT)
+        self._whole = self.table.view(_WHOLE_SLOT)
+        self.extended: Int64s = self.table["extended"]
+        self.arrival_us: Int64s = self.table["arrival_us"]
+        self.timestamp: npt.NDArray[np.uint32] = self.table["timestamp"]
+        self.ssrc: npt.NDArray[np.uint32] = self.table["ssrc"]
+        self.sequence: npt.NDArray[np.uint16] = self.table["sequence"]
+        self.size: npt.NDArray[np.uint16] = self.table["size"]
+        self.payload_type: npt.NDArray[np.uint8] = self.table["payload_type"]
         self.next_out = np.full(rows, _FIRST_EXTENDED, np.int64)
         self.highest = np.full(rows, _FIRST_EXTENDED, np.int64)
         self._base = np.arange(rows, dtype=np.int64) * self._row_bytes
@@ -106,8 +119,7 @@ class Ring:
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:
         """What holds speech or tells of it, for locking into memory; the wide rows, seldom used, last."""
         narrow = self._base.size * self._row_bytes
-        columns = (self.extended, self.arrival_us, self.timestamp, self.ssrc, self.sequence, self.size)
-        return (self.bytes[:narrow], *columns, self.payload_type, self.bytes[narrow:])
+        return (self.bytes[:narrow], self.table, self.bytes[narrow:])
 
     def clear_row(self, row: int) -> None:
         """Forgets a stream: nothing of it is left in memory, and another may have its row."""
@@ -149,13 +161,10 @@ class Ring:
             slot: Their slots, from ``slots``.
             source: The buffer in which their payloads lie.
         """
-        self.extended[slot] = packets.extended
-        self.arrival_us[slot] = packets.arrival_us
-        self.timestamp[slot] = packets.timestamp
-        self.ssrc[slot] = packets.ssrc
-        self.sequence[slot] = packets.sequence
-        self.size[slot] = packets.size
-        self.payload_type[slot] = packets.payload_type
+        known = np.zeros(packets.row.size, SLOT)
+        for name in _NAMES:
+            known[name] = getattr(packets, name)
+        self._whole[slot] = known.view(_WHOLE_SLOT)  # one write a packet, to one line of the processor's cache
         each = self._slot_bytes[packets.row]
         target = self._base[packets.row] + packets.extended % self._width[packets.row] * each
         for slot_bytes in np.unique(each) if each.size and (each != each[0]).any() else each[:1]:
@@ -180,6 +189,10 @@ class Ring:
                 return Outcome.STORED
             if not self._make_room(row, extended, size):
                 return Outcome.OVERFLOW
+
+    def known(self, slots: Int64s) -> npt.NDArray[np.void]:
+        """What is known of the packets in slots, ``SLOT``[n]; a copy."""
+        return self._whole[slots].view(SLOT)
 
     def held(self, row: int) -> Int64s:
         """Slots of the packets that a row holds, in order, int64[n]."""
