@@ -293,7 +293,7 @@ class SipServer:
         invite = self._layer.cancelled(incoming)
         self._uas.respond(incoming, 481 if invite is None else 200, now)
         for session in list(self._of_call(incoming)):
-            if session.pending is not None and session.pending.incoming is invite:
+            if session.pending is not None and session.pending.incoming.key == invite:
                 session.refuse(487, now)
                 self._settle(session, now)
 

@@ -25,6 +25,7 @@ from sbc_agent.protocol.transactions import Input, Outcome, Transaction, input_o
 
 MAX_TRANSACTIONS: Final = 50_000
 MAX_HELD_BYTES: Final = 128 << 20
+_FINAL: Final = 200
 
 TransactionKey = tuple[str, ...]
 
@@ -50,7 +51,7 @@ class Patience:
             connection's beginning.
         idle_s: after how many seconds a connection is closed on which nothing comes and no dialog lives.
         transactions: how many transactions there may be.
-        held_bytes: how many octets of requests they may keep; a flood of large ones must not fill the memory.
+        held_bytes: how many octets of messages they may keep; a flood of large ones must not fill the memory.
     """
 
     message_s: float = 15.0
@@ -80,12 +81,23 @@ class Core(Protocol):
 
 @dataclass(slots=True)
 class _Entry:
-    """A transaction and where its messages go."""
+    """A transaction and where its messages go.
+
+    Attributes:
+        transaction: the transaction.
+        flow: where its messages go.
+        fallback: where they go if the flow is gone.
+        is_server: whether the peer began it.
+        incoming: its request, until it is answered: for half a minute after that the answer is enough.
+        held_bytes: what it keeps of messages.
+    """
 
     transaction: Transaction
     flow: Flow
     fallback: HostPort
+    is_server: bool = False
     incoming: Incoming | None = None
+    held_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -206,6 +218,8 @@ class TransactionLayer:
             self._emit(SendMessage(data, incoming.flow, incoming.fallback))
         else:
             self._perform(incoming.key, entry, entry.transaction.respond(answer.status, data, now), now)
+            if answer.status >= _FINAL and not entry.transaction.terminated:
+                self._hold(entry, None, len(data))
         return data
 
     def request(self, asked: Request, flow: Flow, fallback: HostPort, now: float) -> TransactionKey:
@@ -222,10 +236,10 @@ class TransactionLayer:
         self._timers.set(key, entry.transaction.timer())
         return key
 
-    def cancelled(self, incoming: Incoming) -> Incoming | None:
-        """The INVITE that a CANCEL means (section 9.2), or None if there is none."""
-        entry = self._entries.get((*incoming.key[:-1], "INVITE"))
-        return entry.incoming if entry else None
+    def cancelled(self, incoming: Incoming) -> TransactionKey | None:
+        """The transaction of the INVITE that a CANCEL means (section 9.2), or None if there is none."""
+        key = (*incoming.key[:-1], "INVITE")
+        return key if key in self._entries else None
 
     def _receive_datagram(self, data: bytes, flow: Flow, now: float) -> None:
         self.counters.datagrams += 1
@@ -265,14 +279,19 @@ class TransactionLayer:
             self.counters.requests += 1
             start = Transaction.invite_server if incoming.request.method == "INVITE" else Transaction.server
             transaction = start(reliable=incoming.flow.reliable, now=now)
-            self._entries[incoming.key] = _Entry(transaction, incoming.flow, incoming.fallback, incoming)
-            self._held_bytes += len(incoming.raw)
+            entry = self._entries[incoming.key] = _Entry(transaction, incoming.flow, incoming.fallback, is_server=True)
+            self._hold(entry, incoming, len(incoming.raw))
             self._timers.set(incoming.key, transaction.timer())
             self._core.request_received(incoming, now)
 
     def _is_full(self, more_bytes: int) -> bool:
         patience = self._patience
         return len(self._entries) >= patience.transactions or self._held_bytes + more_bytes > patience.held_bytes
+
+    def _hold(self, entry: _Entry, incoming: Incoming | None, size_bytes: int) -> None:
+        """Notes what a transaction keeps from now on."""
+        self._held_bytes += size_bytes - entry.held_bytes
+        entry.incoming, entry.held_bytes = incoming, size_bytes
 
     def _receive_response(self, answer: Response, data: bytes, now: float) -> None:
         branch = vias.parse(split(answer.required("via"), ",")[0]).branch
@@ -295,8 +314,8 @@ class TransactionLayer:
     ) -> None:
         """Do what a transaction asks, then note its next deadline or forget it."""
         transaction = entry.transaction
-        if transaction.terminated and self._entries.pop(key, None) is not None and entry.incoming is not None:
-            self._held_bytes -= len(entry.incoming.raw)
+        if transaction.terminated and self._entries.pop(key, None) is not None:
+            self._hold(entry, None, 0)
         self._timers.set(key, transaction.timer())
         # A copy that came over a new connection is answered there: the old one may be gone.
         flow, fallback = (incoming.flow, incoming.fallback) if incoming else (entry.flow, entry.fallback)
@@ -310,7 +329,7 @@ class TransactionLayer:
                 self._core.copy_received(incoming, now)
             elif outcome is Outcome.ACK and incoming is not None:
                 self._core.ack_received(incoming, now)
-            elif outcome is Outcome.DELIVER or (outcome is Outcome.TIMED_OUT and entry.incoming is None):
+            elif outcome is Outcome.DELIVER or (outcome is Outcome.TIMED_OUT and not entry.is_server):
                 self._core.final_received(key, answer, raw, now)
 
     def _connection_due(self, flow: Flow, now: float) -> None:
