@@ -30,7 +30,7 @@ from typing import Any
 
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import message
-from tests.agent.media.sealed_call import ingest_key, open_call, public_der, write_agent_key
+from tests.agent.media.sealed_call import ingest_key, public_der, write_agent_key
 from tests.bench.engine import pss_kb
 from tests.fuzz.mutators import mutate
 from tests.fuzz.targets import messages
@@ -175,7 +175,7 @@ def run(count: int, seed: int) -> Figures:
         seed: Of the changes.
     """
     found, started = Figures(count), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dualtone-fuzz-") as name, _agent(Path(name)) as (agent, ready):
+    with tempfile.TemporaryDirectory(prefix="dualtone-fuzz-") as name, running_agent(Path(name)) as (agent, ready):
         flood = Flood(tuple(ready["udp"]), tuple(ready["tcp"]), seed)
         with LiveCalls(tuple(ready["udp"]), LIVE) as live:
             for number in range(count):
@@ -189,30 +189,25 @@ def run(count: int, seed: int) -> Figures:
             live.end()
         flood.read()
         flood.close()
-        told = _stop(agent)
+        told = stopped(agent)
         found.counters, found.calls = told["counters"], told["finished"]
         found.valid, found.statuses = flood.valid / count, dict(flood.statuses)
-        found.packets, found.lost_packets = _unsealed(Path(name, "spool"), live.sent)
+        found.packets, found.lost_packets = live.unsealed(Path(name, "spool"))
     found.seconds = time.monotonic() - started
     return found
 
 
-def _unsealed(spool: Path, sent: int) -> tuple[int, int]:
-    """How many packets the live calls were sent, and how many of them their unsealed records do not have."""
-    lost = calls = 0
-    wanted = collections.Counter(number & 0xFFFF for number in range(sent))
-    for directory in sorted(spool.glob("0*"))[:LIVE]:  # they began before all others
-        opened = open_call(directory)
-        assert b"Call-ID: live-" in opened.signalling[0][2]
-        calls += 1
-        for stream in range(2):
-            lost += (wanted - collections.Counter(opened.sequences(stream))).total()
-    assert calls == LIVE, f"{calls} of {LIVE} live calls are in the spool"
-    return 2 * LIVE * sent, lost
-
-
 @contextmanager
-def _agent(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def running_agent(
+    directory: Path, *, streams: int = STREAMS, live: int = LIVE
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """An agent's processes and what it says when it is ready.
+
+    Args:
+        directory: For its spool, journal and log.
+        streams: How many it receives at once.
+        live: How many calls, the first ones, stay in its spool.
+    """
     key = directory / "agent.key"
     write_agent_key(key)
     process = subprocess.Popen(
@@ -222,7 +217,7 @@ def _agent(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, A
         ingest = base64.b64encode(public_der(ingest_key())).decode()
         _say(
             process,
-            {"directory": str(directory), "key": str(key), "ingest_key": ingest, "streams": STREAMS, "live": LIVE},
+            {"directory": str(directory), "key": str(key), "ingest_key": ingest, "streams": streams, "live": live},
         )
         yield process, _hear(process)
     finally:
@@ -230,7 +225,8 @@ def _agent(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, A
         process.communicate()
 
 
-def _stop(process: subprocess.Popen[str]) -> dict[str, Any]:
+def stopped(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Stops the agent; returns what it counted."""
     _say(process, "stop")
     return _hear(process)
 

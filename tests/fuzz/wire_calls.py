@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import re
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import message
 from sbc_agent.protocol.message import Response
 from tests.agent.media.packets import packet, speech
+from tests.agent.media.sealed_call import open_call
 from tests.agent.protocol.builders import Src
 
 PACKET_S = 0.02
@@ -71,6 +74,22 @@ class LiveCalls:
         self._speaking.join()
         for src in self._src:
             assert self._ask(src.request("BYE")).status == 200
+
+    def another(self, call_id: str) -> tuple[Response, float]:
+        """Offers one more call; returns its answer and how long that took, in seconds."""
+        began = time.monotonic()
+        return self._ask(Src(call_id=call_id).invite()), time.monotonic() - began
+
+    def unsealed(self, spool: Path) -> tuple[int, int]:
+        """How many packets the calls were sent, and how many of them their unsealed records do not have."""
+        lost, wanted = 0, collections.Counter(number & 0xFFFF for number in range(self.sent))
+        directories = sorted(spool.glob("0*"))[: self.count]  # they began before all others
+        assert len(directories) == self.count, "a live call is not in the spool"
+        for directory in directories:
+            opened = open_call(directory)
+            assert b"Call-ID: live-" in opened.signalling[0][2]
+            lost += sum((wanted - collections.Counter(opened.sequences(stream))).total() for stream in range(2))
+        return 2 * self.count * self.sent, lost
 
     def _ask(self, data: bytes) -> Response:
         """Sends a request of a live call and waits for its answer, passing over what is no answer to it."""
