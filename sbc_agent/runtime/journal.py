@@ -7,7 +7,8 @@ Nothing is synced to the disk: a power failure ends every dialog anyway, and wha
 the boot in which it was written, since its times are those of CLOCK_MONOTONIC.
 
 No personal data but the dialog's Call-ID (``sbc_agent.protocol.snapshot``); what a call can be found by is kept as
-keyed hashes (``domain.call_match``).
+keyed hashes (``domain.call_match``). What calls have left in the file that are over goes when the last live one ends,
+else with the next end that comes a minute later.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from sbc_agent.runtime.port_pool import QUARANTINE_SECONDS
 
 DIRECTORY_NAME: Final = "journal"
 FORMAT: Final = 2
+CLEARED_EVERY_SECONDS: Final = 60.0
 _FILE_NAME: Final = "calls"
+_SESSION: Final = b'"session"'
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -102,6 +105,8 @@ class Journal:
         self._fails = False
         self._facts: dict[str, object] = {"format": FORMAT, "boot": boot_id, "clock_offset_us": clock_offset_us}
         self._resting: deque[tuple[float, CallId]] = deque()
+        self._live = {key for key, data in self._file if _SESSION in data}
+        self._cleared_at = 0.0
 
     def keep(self, live: LiveCall) -> bool:
         """Writes a call as it stands, unless that is written already.
@@ -120,6 +125,7 @@ class Journal:
         if self._file.get(live.call) != data:
             with self._telling():
                 self._file.put(live.call, data)
+                self._live.add(live.call)
         return self._file.get(live.call) == data
 
     def end(self, call: CallId, resting: RestingPorts) -> None:
@@ -132,6 +138,11 @@ class Journal:
             self._resting.append((resting.ended_at + QUARANTINE_SECONDS, call))
         while self._resting and self._resting[0][0] < resting.ended_at:
             self._file.forget(self._resting.popleft()[1])
+        self._live.discard(call)
+        if not self._live or resting.ended_at - self._cleared_at > CLEARED_EVERY_SECONDS:
+            self._cleared_at = resting.ended_at
+            with self._telling():
+                self._file.rewrite()
 
     def close(self) -> None:
         """Closes the file."""

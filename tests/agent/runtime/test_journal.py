@@ -91,6 +91,28 @@ def test_rested_ports_are_forgotten_while_running(tmp_path: Path, monkeypatch: p
     assert opened(tmp_path, now=2_980.0)[1].resting == [RestingPorts(2_960.0, PORTS), RestingPorts(2_980.0, PORTS)]
 
 
+def test_what_is_over_is_not_on_the_disk_for_long(tmp_path: Path) -> None:
+    """A Call-ID goes with the last call that lives, and else within a minute."""
+    kept, _ = opened(tmp_path)
+    (name,) = {session.dialog.call_id for session in SESSIONS}
+
+    def written() -> int:
+        return sum(path.read_bytes().count(f'"call_id":"{name}"'.encode()) for path in tmp_path.iterdir())
+
+    kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
+    kept.end(CALL, RestingPorts(990.0, PORTS))
+    assert written() == 0
+    kept.keep(LiveCall(OTHER, 5, SESSIONS[0]))
+    for number in range(3):
+        call = CallId(f"{CALL[:-2]}1{number}")
+        kept.keep(LiveCall(call, 5, SESSIONS[0]))
+        kept.end(call, RestingPorts(1_000.0 + number, PORTS))
+    assert written() == 4
+    kept.keep(LiveCall(CALL, 5, SESSIONS[0]))
+    kept.end(CALL, RestingPorts(1_100.0, PORTS))
+    assert written() == 1
+
+
 def test_another_boot_is_not_believed(tmp_path: Path) -> None:
     """Its clock and its dialogs are over: the calls are closed, not continued."""
     kept, _ = opened(tmp_path)
