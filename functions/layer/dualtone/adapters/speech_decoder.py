@@ -2,7 +2,8 @@
 
 What is fed gives a number of samples that is known beforehand, and ffmpeg holds none of them back: raw formats and
 pages of our own are read without looking ahead (``probesize``, ``analyzeduration``), and every frame is written as soon
-as it is decoded (``flush_packets``). So a batch is complete when that many samples have come.
+as it is decoded (``flush_packets``). So a batch is complete when that many samples have come. Only the very first
+octets are looked at before anything is decoded; ``framing`` sees to it that they are enough.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ Counts = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 
 LONGEST_CONCEALED_MS: Final = 60
+LEAST_BEGINNING_BYTES: Final = 32
+"""4 ms of G.722: no packet is so short."""
 
 _MOST_LOST: Final = 3000
 _G729_FRAME_BYTES: Final = 10
@@ -139,11 +141,22 @@ class _Ordered:
 
 
 class _G722(_Ordered):
-    """ITU-T G.722 at 64 kbit/s: two samples an octet, no frames, no concealment of its own."""
+    """ITU-T G.722 at 64 kbit/s: two samples an octet, no frames, no concealment of its own.
+
+    A decoder is not begun with less than ``LEAST_BEGINNING_BYTES``, of which it would make nothing until more comes.
+    """
 
     rate_hz = 16_000
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+
     def _framed(self, packets: Packets) -> Framed:
+        self._begun = self._begun or packets.payload.size >= LEAST_BEGINNING_BYTES
+        if not self._begun:
+            nothing = np.zeros(0, np.int64)
+            return Framed(b"", nothing, nothing, self._end, packets.size.size)
         if packets.size.size:
             self._last = int(packets.sequence[-1]), int(packets.position[-1] + 2 * packets.size[-1])
         return Framed(packets.payload.tobytes(), packets.position, 2 * packets.size, self._end)
