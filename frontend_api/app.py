@@ -25,6 +25,7 @@ from dualtone.domain.tenancy import Verb
 from dualtone.usecases.play_recording import Release
 from dualtone.usecases.recording_pages import RecordingPage
 
+AGENT_KEY_PATH: Final = "/v1/agents/key"
 TOKEN_PATH: Final = "/v1/token"  # noqa: S105 - a path
 
 app = Api(
@@ -336,6 +337,29 @@ def enrol_agent(call: Call) -> Answer:
 @app.operation(
     Operation(
         method="POST",
+        path=AGENT_KEY_PATH,
+        name="rotate_agent_key",
+        summary="Give an agent its next key, announced by the present one",
+        verb=Verb.ROTATE_AGENT_KEY,
+        access=Access.CREDENTIAL_IN_BODY,
+        parameters=requests.RotateBody,
+        source=Source.JSON,
+        answer=call_answers.RotatedKey,
+        records_itself=True,
+        problems=(ProblemType.GRANT_REFUSED,),
+    )
+)
+def rotate_agent_key(call: Call) -> Answer:
+    """What the earlier key signed is still believed; credentials are given to the next one alone."""
+    body: requests.RotateBody = call.parameters
+    audience = _own_url(call, AGENT_KEY_PATH)
+    agent_id = api_wiring.rotate_agent_key().rotate(body.assertion, body.public_key, body.proof, audience, call.facts)
+    return Answer(call_answers.RotatedKey(agent_id=agent_id))
+
+
+@app.operation(
+    Operation(
+        method="POST",
         path=TOKEN_PATH,
         name="issue_agent_credentials",
         summary="Exchange an agent's signed assertion for temporary credentials (RFC 7523)",
@@ -397,7 +421,11 @@ def _page(page: RecordingPage) -> Answer:
 
 
 def _token_url(call: Call) -> str:
-    return (wiring.settings().public_url or call.request.base_url) + TOKEN_PATH
+    return _own_url(call, TOKEN_PATH)
+
+
+def _own_url(call: Call, path: str) -> str:
+    return (wiring.settings().public_url or call.request.base_url) + path
 
 
 def _base64(data: bytes) -> str:

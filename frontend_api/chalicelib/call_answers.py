@@ -198,7 +198,7 @@ class AgentHealth(Shape):
     clock_uncertainty_us: int | None
     alarms: dict[str, int] = Field(description="How often each kind was raised since it started.")
     not_recorded: dict[str, int] = Field(
-        description="How many calls each rule of the policy left unrecorded since it started: all that is told of them."
+        description="How many calls each rule of the policy has left unrecorded, over all runs: all that is told of them."
     )
 
 
@@ -221,6 +221,12 @@ class Agent(Shape):
                 "health": None if health is None else _health(health),
             }
         )
+
+
+class RotatedKey(Shape):
+    """An agent that has its next key."""
+
+    agent_id: str
 
 
 class RevokedAgent(Shape):

@@ -94,7 +94,7 @@ def _refusal(error: Refusal, verb: Verb, where: str) -> Problem:
         return Problem(error.problem, str(error), where, headers=headers)
     if isinstance(error, AgentRevoked):
         return Problem(ProblemType.AGENT_REVOKED, str(error), where, {"error": "invalid_grant"})
-    if verb is Verb.ISSUE_CREDENTIALS:
+    if verb in {Verb.ISSUE_CREDENTIALS, Verb.ROTATE_AGENT_KEY}:
         # REQ: RFC 7523 section 3.1: an assertion that is not valid is `invalid_grant` (RFC 6749 section 5.2).
         return Problem(ProblemType.GRANT_REFUSED, str(error), where, {"error": "invalid_grant"})
     return Problem(ProblemType.CODE_REFUSED, str(error), where)

@@ -165,6 +165,19 @@ class EnrolBody(Request):
     name: str | None = Field(None, max_length=100, description="What the machine calls itself.")
 
 
+class RotateBody(Request):
+    """An agent's next key."""
+
+    assertion: str = Field(
+        max_length=4096,
+        description="As for /v1/token, but with this URL as aud, and next_key_sha256: SHA-256 of the next key in DER.",
+    )
+    public_key: str = Field(max_length=2000, description="The next P-256 key: SubjectPublicKeyInfo in PEM.")
+    proof: dict[str, str] = Field(
+        description="Envelope of kind agent-key, signed by the next key, over canonical JSON {agent, jti}."
+    )
+
+
 class TokenForm(BaseModel):
     """A grant by RFC 7523, as a form; unknown parameters are ignored (RFC 6749 section 3.2)."""
 

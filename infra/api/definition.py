@@ -32,6 +32,7 @@ OPEN_ROUTES: Final[dict[Route, str]] = {
     Route("/v1/health", "GET"): "load balancers and monitors have no account",
     Route("/v1/openapi.json", "GET"): "the description of the API is public",
     Route("/v1/agents/enrol", "POST"): "the one-time code in the body is the credential",
+    Route("/v1/agents/key", "POST"): "the assertion signed by the present key in the body is the credential",
     Route("/v1/token", "POST"): "the signed assertion in the body is the credential",
     Route("/v1/webhooks/payments/{endpoint_id}", "POST"): "the signature over the body is the credential",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Any
 
@@ -10,6 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dualtone.adapters import clock
+from dualtone.domain import canonical
+from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.identity import AgentKey
 from tests.adapters.api.gateway import Answer, post_form, post_json
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -40,6 +44,21 @@ def invite(administrator: str, name: str = "London SBC 1") -> dict[str, Any]:
 
 def enrol(code: str, key: ec.EllipticCurvePrivateKey, **more: str) -> Answer:
     return post_json("/v1/agents/enrol", {"code": code, "public_key": public_pem(key), **more})
+
+
+def rotation(
+    key: ec.EllipticCurvePrivateKey, agent: str, audience: str, new: ec.EllipticCurvePrivateKey, **changes: Any
+) -> dict[str, Any]:
+    """A request for an agent's next key, as it should be but for the changes of its claims."""
+    der = new.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    jti = secrets.token_hex(16)
+    claims = {"jti": jti, "next_key_sha256": hashlib.sha256(der).hexdigest()} | changes
+    proof = Envelope.sealed_by(AgentKey(new, agent), "agent-key", canonical.encode({"agent": agent, "jti": jti}))
+    return {
+        "assertion": assertion(key, agent, claims.pop("aud", audience), **claims),
+        "public_key": public_pem(new),
+        "proof": proof.to_json(),
+    }
 
 
 def ask(signed: str) -> Answer:

@@ -24,11 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from dualtone.adapters import api_wiring, clock, wiring
 from dualtone.adapters.attribute_values import from_item, to_item
-from dualtone.domain import agent_revocation, canonical
+from dualtone.domain import agent_assertion, agent_revocation, canonical
 from dualtone.domain.ids import AgentId, TenantId
 from dualtone.domain.signing import Envelope
+from sbc_agent.runtime.identity import AgentKey
 from tests.adapters.api import agents
-from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key
+from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key, public_pem, rotation
 from tests.adapters.api.conftest import AuditTrail
 from tests.adapters.api.gateway import Answer, call, post_form, post_json
 
@@ -391,3 +392,54 @@ def test_an_invited_agent_that_is_revoked_never_enrols(administrator: str) -> No
     invitation = invite(administrator)
     assert _revoke(invitation["agent_id"], administrator).status == 200
     assert enrol(invitation["code"], new_key()).status == 403
+
+
+# -- the next key -----------------------------------------------------------------------------------------------------
+
+
+def _rotation(enrolled: Enrolled, new: ec.EllipticCurvePrivateKey, **changes: Any) -> dict[str, Any]:
+    audience = enrolled.identity["token_url"].replace("/v1/token", "/v1/agents/key")
+    return rotation(enrolled.key, enrolled.agent_id, audience, new, **changes)
+
+
+def test_an_agent_rotates_its_key(doomed: Enrolled) -> None:
+    """From then on the next key alone gets credentials; what the earlier one signed is still believed."""
+    new = new_key()
+    answer = post_json("/v1/agents/key", _rotation(doomed, new))
+    assert (answer.status, answer.json) == (200, {"agent_id": doomed.agent_id})
+    assert ask(doomed.assertion()).status == 400
+    assert ask(assertion(new, doomed.agent_id, doomed.identity["token_url"])).status == 200
+    agent = wiring.directory().agent(TenantId("acme"), AgentId(doomed.agent_id))
+    message = Envelope.sealed_by(AgentKey(doomed.key, doomed.agent_id), "manifest", b"{}")
+    assert message.verified(agent_assertion.verifying_keys(agent), "manifest") == b"{}"
+    third = new_key()
+    second = Enrolled(new, doomed.agent_id, doomed.identity)
+    assert post_json("/v1/agents/key", _rotation(second, third)).status == 200
+    agent = wiring.directory().agent(TenantId("acme"), AgentId(doomed.agent_id))
+    assert [pem.strip() for pem in agent.retired_keys_pem] == [public_pem(key).strip() for key in (new, doomed.key)]
+
+
+def test_a_next_key_that_is_not_announced_or_not_held_is_refused(doomed: Enrolled) -> None:
+    """Another key's hash, no hash, an assertion for the token endpoint, a proof of another key, one used twice."""
+    new, other = new_key(), new_key()
+    good = _rotation(doomed, new)
+    for request in (
+        _rotation(doomed, new, next_key_sha256="0" * 64),
+        _rotation(doomed, new, next_key_sha256=None),
+        _rotation(doomed, new, aud=doomed.identity["token_url"]),
+        good | {"proof": _rotation(doomed, other)["proof"]},
+        good | {"assertion": assertion(other, doomed.agent_id, "x")},
+        good | {"proof": {}},
+    ):
+        refused = post_json("/v1/agents/key", request)
+        assert (refused.status, refused.json["type"]) == (400, "urn:dualtone:problem:grant-refused")
+    assert post_json("/v1/agents/key", good | {"public_key": "none"}).status == 422
+    assert ask(doomed.assertion()).status == 200
+    assert post_json("/v1/agents/key", good).status == 200
+    assert post_json("/v1/agents/key", good).status == 400
+
+
+def test_a_revoked_agent_rotates_nothing(doomed: Enrolled, administrator: str) -> None:
+    """Its key is nobody's any more."""
+    _revoke(doomed.agent_id, administrator)
+    assert post_json("/v1/agents/key", _rotation(doomed, new_key())).status == 400

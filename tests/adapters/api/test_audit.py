@@ -8,15 +8,15 @@ import app as frontend
 from chalicelib.operation import Access
 from dualtone.adapters import clock
 from infra.local.cloud import LocalCloud
-from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key
+from tests.adapters.api.agents import ask, assertion, enrol, invite, new_key, rotation
 from tests.adapters.api.conftest import AuditTrail
-from tests.adapters.api.gateway import call
+from tests.adapters.api.gateway import call, post_json
 from tests.adapters.api.payments import ROUTE as PAYMENTS
 from tests.adapters.api.payments import STARTED, PaymentSystem
 from tests.adapters.api.recordings import CALLEE, CALLER, Made
 from tests.adapters.api.test_rights import RIGHTS, send
 
-OTHERS = {"/v1/agents/enrol": "agent", "/v1/token": "agent", PAYMENTS: "endpoint"}
+OTHERS = {"/v1/agents/enrol": "agent", "/v1/agents/key": "agent", "/v1/token": "agent", PAYMENTS: "endpoint"}
 
 
 def test_every_route_that_tells_of_someone_leaves_one_event(
@@ -38,6 +38,9 @@ def test_every_route_that_tells_of_someone_leaves_one_event(
     (seen["POST", "/v1/agents/enrol"],) = trail.new()
     assert ask(assertion(key, invitation["agent_id"], identity["token_url"])).status == 200
     (seen["POST", "/v1/token"],) = trail.new()
+    audience = identity["token_url"].replace("/v1/token", "/v1/agents/key")
+    assert post_json("/v1/agents/key", rotation(key, invitation["agent_id"], audience, new_key())).status == 200
+    (seen["POST", "/v1/agents/key"],) = trail.new()
     payments = PaymentSystem.created(tokens["administrator"])
     trail.new()
     assert payments.report(STARTED, {"external_id": "nobody's"}).status == 202

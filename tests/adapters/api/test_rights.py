@@ -48,6 +48,7 @@ OPEN = {
     ("GET", "/v1/health"): "says nothing of anyone",
     ("GET", "/v1/openapi.json"): "is checked in",
     ("POST", "/v1/agents/enrol"): "wants a one-time code",
+    ("POST", "/v1/agents/key"): "wants an assertion signed by the agent's present key",
     ("POST", "/v1/token"): "wants a signed assertion",
     ("POST", "/v1/webhooks/payments/{endpoint_id}"): "wants a signature over the body",
 }

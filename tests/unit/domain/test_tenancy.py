@@ -16,6 +16,7 @@ TABLE: dict[Verb, tuple[bool, bool]] = {
     Verb.LIST_AGENTS: (True, False),
     Verb.INVITE_AGENT: (True, False),
     Verb.REVOKE_AGENT: (True, False),
+    Verb.ROTATE_AGENT_KEY: (False, False),
     Verb.CREATE_PAYMENT_ENDPOINT: (True, False),
     Verb.PAUSE_CALL: (False, True),
     Verb.RESUME_CALL: (False, True),

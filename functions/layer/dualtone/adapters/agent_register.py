@@ -6,18 +6,22 @@ Each change is one transaction with its audit event: there is no agent that nobo
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dualtone.adapters.audit_outbox import AuditOutbox
 from dualtone.adapters.table import ConditionFailed, Table
+from dualtone.domain.agent_assertion import Assertion
 from dualtone.domain.audit_event import AuditEvent
 from dualtone.domain.errors import NotFound, PolicyViolation
 from dualtone.domain.ids import AgentId, TenantId, parse_agent_id, parse_tenant_id
-from dualtone.domain.tenancy import AgentState
+from dualtone.domain.tenancy import Agent, AgentState
 from dualtone.usecases.enrol_agent import IssuedCode, NewAgent
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+MOST_RETIRED_KEYS: Final = 8
+"""Two years of them, at a key a quarter: no spool is as old."""
 
 
 class AgentRegister:
@@ -108,6 +112,33 @@ class AgentRegister:
         except ConditionFailed:
             self._outbox.write(event)
 
+    def rotate(self, agent: Agent, new_key_pem: str, spent: Assertion, *, now_ms: int, event: AuditEvent) -> None:
+        """Gives an agent its next key, retires the one it has, spends the assertion and writes the event, all or none.
+
+        Args:
+            agent: As it was read: if its key is another one meanwhile, nothing happens.
+            new_key_pem: The next key.
+            spent: What the present key signed.
+            now_ms: The time.
+            event: What the agent did.
+
+        Raises:
+            PolicyViolation: If the assertion was used before, or the agent is not as it was read.
+        """
+        retired = [agent.active_key(), *agent.retired_keys_pem][:MOST_RETIRED_KEYS]
+        rotate = self._table.transact_update(
+            f"tenant#{agent.tenant}",
+            f"agent#{agent.agent_id}",
+            set_to={"public_key": new_key_pem, "retired_keys": retired, "key_rotated_at_ms": now_ms},
+            only_if="#public_key = :old AND #state = :active",
+            values={":old": agent.active_key(), ":active": AgentState.ACTIVE},
+        )
+        jti = self._table.transact_put_new(_spent(agent.agent_id, spent.jti, spent.expires_at_s))
+        try:
+            self._table.transact(rotate, jti, self._outbox.transact_put(event))
+        except ConditionFailed as error:
+            raise PolicyViolation("this assertion was used before, or the agent's key is another one") from error
+
     def spend_assertion(self, agent: AgentId, jti: str, expires_at_s: int, *, event: AuditEvent) -> None:
         """Remembers that an assertion was used until it could not be used anyway, and writes the event, both or none.
 
@@ -120,9 +151,13 @@ class AgentRegister:
         Raises:
             PolicyViolation: If it was used before.
         """
-        digest = hashlib.sha256(jti.encode("utf-8", "surrogatepass")).hexdigest()
-        spent = {"pk": f"jti#{agent}#{digest}", "sk": "jti", "expires_at_s": expires_at_s}
+        spent = self._table.transact_put_new(_spent(agent, jti, expires_at_s))
         try:
-            self._table.transact(self._table.transact_put_new(spent), self._outbox.transact_put(event))
+            self._table.transact(spent, self._outbox.transact_put(event))
         except ConditionFailed as error:
             raise PolicyViolation("this assertion was used before") from error
+
+
+def _spent(agent: AgentId, jti: str, expires_at_s: int) -> dict[str, object]:
+    digest = hashlib.sha256(jti.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"pk": f"jti#{agent}#{digest}", "sk": "jti", "expires_at_s": expires_at_s}

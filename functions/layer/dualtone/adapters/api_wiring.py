@@ -43,6 +43,7 @@ from dualtone.usecases.play_recording import PlayRecording
 from dualtone.usecases.read_evidence import ReadEvidence
 from dualtone.usecases.read_recording_policy import ReadRecordingPolicy
 from dualtone.usecases.revoke_agent import RevokeAgent
+from dualtone.usecases.rotate_agent_key import RotateAgentKey
 from dualtone.usecases.search_recordings import SearchRecordings
 from dualtone.usecases.take_payment_report import TakePaymentReport
 
@@ -192,6 +193,12 @@ def enrol_agent() -> EnrolAgent:
     return EnrolAgent(
         _register(), CommandQueues(wiring.sqs(), wiring.settings().agent_role_arn, region()), _ingest_keys()
     )
+
+
+@cache
+def rotate_agent_key() -> RotateAgentKey:
+    """Agents' next keys."""
+    return RotateAgentKey(wiring.directory(), _register())
 
 
 @cache

@@ -76,4 +76,5 @@ def _agent(tenant: TenantId, item: dict[str, Any]) -> Agent:
         state=AgentState(item["state"]),
         public_key_pem=item.get("public_key"),
         command_queue_url=item.get("command_queue_url"),
+        retired_keys_pem=tuple(item.get("retired_keys", ())),
     )

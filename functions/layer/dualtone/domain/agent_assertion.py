@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dualtone.domain.errors import IntegrityError, MalformedInput
 from dualtone.domain.ids import AgentId, parse_agent_id
+from dualtone.domain.tenancy import Agent
 
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LONGEST_LIFE_S: Final = 300
+_DER: Final = serialization.Encoding.DER
+_SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo
 _SKEW_S: Final = 30
 _LONGEST: Final = 4096
 _LONGEST_JTI: Final = 128
@@ -37,10 +40,17 @@ _VERIFIED: Final[jwt.types.Options] = {
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A verified assertion: its id, and the second after which it is refused anyway (Unix time)."""
+    """A verified assertion.
+
+    Attributes:
+        jti: Its id.
+        expires_at_s: The second after which it is refused anyway (Unix time).
+        next_key_sha256: SHA-256 in hexadecimal of the key (DER) that it announces as the agent's next; empty if none.
+    """
 
     jti: str
     expires_at_s: int
+    next_key_sha256: str = ""
 
 
 def claimed_agent(assertion: str) -> AgentId:
@@ -95,7 +105,8 @@ def verify(assertion: str, public_key_pem: str, *, agent: AgentId, audience: str
         raise IntegrityError("the assertion is from the future")
     if not isinstance(jti, str) or not 0 < len(jti) <= _LONGEST_JTI:
         raise IntegrityError("the assertion has no usable id")
-    return Assertion(jti, expires)
+    announced = claims.get("next_key_sha256", "")
+    return Assertion(jti, expires, announced if isinstance(announced, str) else "")
 
 
 def public_key(pem: str) -> ec.EllipticCurvePublicKey:
@@ -107,6 +118,19 @@ def public_key(pem: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MalformedInput("an agent's key is on P-256")
     return key
+
+
+def verifying_keys(agent: Agent) -> tuple[bytes, ...]:
+    """The keys by which what an agent signed is believed, SubjectPublicKeyInfo in DER, the current one first.
+
+    Those that it has retired are among them: its spool may hold for weeks what was signed before. They get nobody any
+    credentials, and so nothing that they sign reaches us but by an agent that has the current one.
+
+    Raises:
+        PolicyViolation: Unless the agent is active.
+    """
+    pems = (agent.active_key(), *agent.retired_keys_pem)
+    return tuple(public_key(pem).public_bytes(_DER, _SPKI) for pem in pems)
 
 
 def _same(claimed: object, expected: str) -> bool:

@@ -23,7 +23,7 @@ from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ids import parse_agent_id, parse_tenant_id
 from dualtone.domain.recording_policy import RuleId
 from dualtone.domain.recording_ruling import ChoiceName, Kept, Means
-from dualtone.domain.signing import Envelope, Signer
+from dualtone.domain.signing import Envelope, Signer, VerifyingKeys
 
 KIND: Final = "agent-events"
 FORMAT: Final = 1
@@ -218,7 +218,7 @@ class HealthEvent:
         alarms: How often each kind of alarm was raised since it started.
         version: Of its software.
         uplink_waiting_s: Age of the oldest thing that waits to be sent.
-        not_recorded: How many calls each rule of the policy left unrecorded since the agent started: all that is told
+        not_recorded: How many calls each rule of the policy has left unrecorded, over all runs: all that is told
             of them.
     """
 
@@ -275,7 +275,7 @@ def read(envelope: Envelope) -> Report:
     return report
 
 
-def verified(envelope: Envelope, public_key_der: bytes) -> Report:
+def verified(envelope: Envelope, public_key_der: VerifyingKeys) -> Report:
     """Verifies a report with the key that its agent enrolled.
 
     Raises:

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 from dualtone.domain import canonical
 from dualtone.domain.errors import IntegrityError, MalformedInput
 from dualtone.domain.ids import AgentId, CallId, RecordingId, TenantId, parse_agent_id, parse_call_id, parse_tenant_id
-from dualtone.domain.signing import Envelope, Signer
+from dualtone.domain.signing import Envelope, Signer, VerifyingKeys
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -137,7 +137,7 @@ class OpeningFile:
             raise MalformedInput("the wrapped key is not base64") from error
         return cls(Envelope.from_json(value.get("opening")), wrapped)
 
-    def verified(self, public_key_der: bytes) -> Opening:
+    def verified(self, public_key_der: VerifyingKeys) -> Opening:
         """Returns the opening after checking signature and wrapped key; raises IntegrityError or MalformedInput."""
         opening = _parse(Opening, self.envelope.verified(public_key_der, "opening"))
         if hashlib.sha256(self.wrapped_key).hexdigest() != opening.wrapped_key_sha256:
@@ -326,7 +326,7 @@ class Manifest:
         return canonical.encode(Envelope.sealed_by(signer, "manifest", _payload(self)).to_json())
 
 
-def verified_manifest(data: bytes, public_key_der: bytes) -> Manifest:
+def verified_manifest(data: bytes, public_key_der: VerifyingKeys) -> Manifest:
     """Reads and verifies a manifest file.
 
     Raises:

@@ -128,7 +128,7 @@ class Part:
     signed_length: int
     digest: bytes
 
-    def verify(self, public_key_der: bytes) -> None:
+    def verify(self, public_key_der: signing.VerifyingKeys) -> None:
         """Checks the agent's signature over the part; raises IntegrityError, also when there is none."""
         if self.signature is None:
             raise IntegrityError("the part has no trailer")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -44,11 +45,15 @@ def message(kind: str, payload: bytes) -> bytes:
     return b"DUALTONE/v1/" + kind.encode("ascii") + b"\0" + payload
 
 
-def verify(public_key_der: bytes, kind: str, payload: bytes, signature: bytes) -> None:
+VerifyingKeys = bytes | tuple[bytes, ...]
+"""SubjectPublicKeyInfo of a P-256 key, or of several of one signer, any of which may have signed."""
+
+
+def verify(public_key_der: VerifyingKeys, kind: str, payload: bytes, signature: bytes) -> None:
     """Checks a signature over a payload.
 
     Args:
-        public_key_der: SubjectPublicKeyInfo of a P-256 key.
+        public_key_der: The key, or those of a signer that has rotated its key, the likeliest first.
         kind: The kind of message that is expected.
         payload: The payload as it was signed.
         signature: DER-coded ECDSA signature.
@@ -56,6 +61,17 @@ def verify(public_key_der: bytes, kind: str, payload: bytes, signature: bytes) -
     Raises:
         IntegrityError: If the key is of another type or the signature is not this key's over this message.
     """
+    keys = (public_key_der,) if isinstance(public_key_der, bytes) else public_key_der
+    if not keys:
+        raise IntegrityError("there is no key that could verify anything")
+    for key_der in keys[:-1]:
+        with contextlib.suppress(IntegrityError):
+            _verify(key_der, kind, payload, signature)
+            return
+    _verify(keys[-1], kind, payload, signature)
+
+
+def _verify(public_key_der: bytes, kind: str, payload: bytes, signature: bytes) -> None:
     try:
         key = load_der_public_key(public_key_der)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -89,7 +105,7 @@ class Envelope:
         """Signs a payload."""
         return cls(kind, payload, signer.sign(message(kind, payload)), signer.key_id)
 
-    def verified(self, public_key_der: bytes, kind: str) -> bytes:
+    def verified(self, public_key_der: VerifyingKeys, kind: str) -> bytes:
         """Returns the payload after checking kind and signature; raises IntegrityError."""
         if self.kind != kind:
             raise IntegrityError(f"a signed {kind} was expected")

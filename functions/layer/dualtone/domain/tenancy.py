@@ -53,6 +53,7 @@ class Verb(StrEnum):
     LIST_AGENTS = "agents:list"
     INVITE_AGENT = "agents:invite"
     ENROL_AGENT = "agents:enrol"
+    ROTATE_AGENT_KEY = "agents:rotate-key"
     REVOKE_AGENT = "agents:revoke"
     ISSUE_CREDENTIALS = "agents:credentials"
     READ_PUBLIC = "public:read"
@@ -143,6 +144,7 @@ class Agent:
         state: Only an active agent's signatures count for anything new.
         public_key_pem: SubjectPublicKeyInfo of its P-256 key; None until it enrols.
         command_queue_url: Where it listens; None until it enrols.
+        retired_keys_pem: Keys that it had before, the newest first: what lies in its spool is signed with them.
     """
 
     tenant: TenantId
@@ -151,6 +153,7 @@ class Agent:
     state: AgentState
     public_key_pem: str | None
     command_queue_url: str | None
+    retired_keys_pem: tuple[str, ...] = ()
 
     def last_key(self) -> str:
         """The key that it enrolled, whatever became of it; raises PolicyViolation if it never enrolled."""

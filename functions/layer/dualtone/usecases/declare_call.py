@@ -35,6 +35,7 @@ from dualtone.domain.call_session import SessionMedia
 from dualtone.domain.call_watch import StoredFile
 from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, NotFound
 from dualtone.domain.part import PartHeader
+from dualtone.domain.signing import VerifyingKeys
 from dualtone.usecases.open_call import LONGEST_CALL_US, OpenCall, OpenedCall
 
 INTERRUPTED: Final = "interrupted"
@@ -85,7 +86,7 @@ class DeclareCall:
         self._open_call = open_call
 
     def __call__(
-        self, place: IngestKey, agent_key_der: bytes, ingest_keys: AbstractSet[str], lasted_until_us: int
+        self, place: IngestKey, agent_key_der: VerifyingKeys, ingest_keys: AbstractSet[str], lasted_until_us: int
     ) -> OpenedCall | None:
         """Declares one call. Its parts are read twice: once to see which streams there are, later to be rendered.
 
@@ -140,7 +141,7 @@ class DeclareCall:
             ),
         )
 
-    def _look(self, place: IngestKey, agent_key_der: bytes) -> _Found:
+    def _look(self, place: IngestKey, agent_key_der: VerifyingKeys) -> _Found:
         prefix, found = call_files.ingest_prefix(place.tenant, place.agent, place.call), _Found()
         names = [file.name for file in self._uploads.list(prefix)]
         for match in filter(None, map(_OPENING.fullmatch, names)):
@@ -152,7 +153,7 @@ class DeclareCall:
             )
         return found
 
-    def _add_opening(self, found: _Found, key: str, epoch: int, agent_key_der: bytes) -> None:
+    def _add_opening(self, found: _Found, key: str, epoch: int, agent_key_der: VerifyingKeys) -> None:
         try:
             data = self._uploads.get(key)
         except (NotFound, MalformedInput):
@@ -164,7 +165,7 @@ class DeclareCall:
             return  # opening it will say so
         found.started_us = min(started_us, found.started_us or started_us)
 
-    def _add_part(self, found: _Found, place: PartHeader, key: str, agent_key_der: bytes) -> None:
+    def _add_part(self, found: _Found, place: PartHeader, key: str, agent_key_der: VerifyingKeys) -> None:
         try:
             data = self._uploads.get(key)
         except NotFound:
@@ -187,7 +188,7 @@ class DeclareCall:
             found.add_span(place.epoch, min(head.from_us for head in heads), max(ends))
 
     def _streams(
-        self, place: IngestKey, statement: Manifest, agent_key_der: bytes, ingest_keys: AbstractSet[str]
+        self, place: IngestKey, statement: Manifest, agent_key_der: VerifyingKeys, ingest_keys: AbstractSet[str]
     ) -> tuple[list[StreamEntry], Counter[int]]:
         """Opens the call once to see which streams its records hold, and how many packets of each."""
         call, received = _opened(place, statement), Counter[int]()

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
-from dualtone.domain import agent_events, call_files
+from dualtone.domain import agent_assertion, agent_events, call_files
 from dualtone.domain.call_files import MANIFEST_NAME, IngestKey, Manifest
 from dualtone.domain.call_watch import StoredFile
 from dualtone.domain.commit_attempt import Generation
 from dualtone.domain.errors import DualtoneError, IntegrityError, MalformedInput, NotFound
 from dualtone.domain.ids import AgentId, CallId, TenantId
-from dualtone.domain.signing import Envelope
+from dualtone.domain.signing import Envelope, VerifyingKeys
 from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
 
 ENABLED: Final = "Enabled"
@@ -201,7 +199,7 @@ class ExplainDeadLetter:
         recorded = latest.number if latest else None
         return Explanation(about, verdict or judged, tuple(grave), place.tenant, place.agent, place.call, recorded)
 
-    def _agent(self, tenant: TenantId, agent: AgentId) -> tuple[bytes | None, list[Finding]]:
+    def _agent(self, tenant: TenantId, agent: AgentId) -> tuple[VerifyingKeys | None, list[Finding]]:
         """The agent's key, SubjectPublicKeyInfo, and what is wrong with the agent."""
         try:
             known = self._directory.agent(tenant, agent)
@@ -209,8 +207,7 @@ class ExplainDeadLetter:
             return None, [Finding("agent-unknown", "the directory knows no such agent of this tenant")]
         key = None
         if known.public_key_pem is not None:
-            loaded = load_pem_public_key(known.public_key_pem.encode())
-            key = loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            key = agent_assertion.verifying_keys(replace(known, state=AgentState.ACTIVE))
         if known.state is AgentState.REVOKED:
             return key, [Finding("agent-revoked", "the agent was revoked: nothing that it signed is taken any more")]
         if known.state is not AgentState.ACTIVE:
@@ -218,7 +215,7 @@ class ExplainDeadLetter:
         return key, []
 
     def _files(
-        self, place: IngestKey, latest: Generation | None, agent_key: bytes | None, *, silent: bool
+        self, place: IngestKey, latest: Generation | None, agent_key: VerifyingKeys | None, *, silent: bool
     ) -> Iterator[Finding]:
         prefix = call_files.ingest_prefix(place.tenant, place.agent, place.call)
         names = {file.name for file in self._uploads.list(prefix)}
@@ -232,7 +229,7 @@ class ExplainDeadLetter:
             yield _recorded(latest) if latest else Finding("nothing-there", "no part of the call is there (any more)")
 
     def _manifest(
-        self, prefix: str, names: set[str], latest: Generation | None, agent_key: bytes | None
+        self, prefix: str, names: set[str], latest: Generation | None, agent_key: VerifyingKeys | None
     ) -> Iterator[Finding]:
         data = self._uploads.get(prefix + MANIFEST_NAME)
         if latest is not None and latest.manifest_sha256 == hashlib.sha256(data).hexdigest():

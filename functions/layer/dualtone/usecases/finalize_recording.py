@@ -22,16 +22,15 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
-from dualtone.domain import call_files, pause, pause_ledger, vault_manifest
+from dualtone.domain import agent_assertion, call_files, pause, pause_ledger, vault_manifest
 from dualtone.domain.call_files import MANIFEST_NAME, IngestKey
 from dualtone.domain.commit_attempt import Attempt, Generation, Upload
-from dualtone.domain.errors import NotFound, PolicyViolation, Unavailable
+from dualtone.domain.errors import NotFound, Unavailable
 from dualtone.domain.ids import ULID_RANDOM_BYTES, AgentId, AttemptId, CallId, RecordingId, TenantId, recording_id, ulid
 from dualtone.domain.pause import Pause
 from dualtone.domain.pause_ledger import Ledger
-from dualtone.domain.tenancy import Agent, AgentState, TenantProfile
+from dualtone.domain.signing import VerifyingKeys
+from dualtone.domain.tenancy import Agent, TenantProfile
 from dualtone.usecases.commit_recording import CommitRecording, Index
 from dualtone.usecases.declare_call import DeclareCall, StoredUploads
 from dualtone.usecases.open_call import OpenCall, OpenedCall
@@ -177,14 +176,14 @@ class FinalizeRecording:
         try:
             data = self._uploads.get(key)
         except NotFound:
-            agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
+            agent_key = agent_assertion.verifying_keys(self._directory.agent(place.tenant, place.agent))
             ingest_keys = self._ingest_keys(self._directory.profile(place.tenant))
             call = self._declare_call(place, agent_key, ingest_keys, lasted_until_ms * 1000)
             return self._repeated(place) if call is None else self._next_generation(call, agent_key)
         return self._with_manifest(place, data)
 
     def _with_manifest(self, place: IngestKey, data: bytes) -> Finalized:
-        agent_key = _public_key(self._directory.agent(place.tenant, place.agent))
+        agent_key = agent_assertion.verifying_keys(self._directory.agent(place.tenant, place.agent))
         return self._next_generation(self._open_call.manifest(place, data, agent_key), agent_key)
 
     def _repeated(self, place: IngestKey) -> Finalized:
@@ -194,7 +193,7 @@ class FinalizeRecording:
         self._commit.resume(latest, None)
         return Finalized.REPEATED
 
-    def _next_generation(self, call: OpenedCall, agent_key: bytes) -> Finalized:
+    def _next_generation(self, call: OpenedCall, agent_key: VerifyingKeys) -> Finalized:
         """Numbers what came: the first generation of a call, or the one after the latest if it brings more."""
         place, latest = call.place, self._index.latest_generation(call.place.tenant, call.place.call)
         if latest is None:
@@ -221,7 +220,9 @@ class FinalizeRecording:
     def _ingest_keys(self, profile: TenantProfile) -> set[str]:
         return {self._ingest_key, profile.ingest_key_arn or self._ingest_key}
 
-    def _record(self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None) -> Finalized:
+    def _record(
+        self, call: OpenedCall, upload: Upload, agent_key: VerifyingKeys, before: Generation | None
+    ) -> Finalized:
         for _rendering in range(_MOST_RENDERINGS):
             outcome = self._recorded(call, upload, agent_key, before)
             if outcome is not None:
@@ -229,7 +230,7 @@ class FinalizeRecording:
         raise Unavailable("pauses of the call come in faster than it can be rendered")
 
     def _recorded(
-        self, call: OpenedCall, upload: Upload, agent_key: bytes, before: Generation | None
+        self, call: OpenedCall, upload: Upload, agent_key: VerifyingKeys, before: Generation | None
     ) -> Finalized | None:
         """Records a call as its ledger stands; None if that changed meanwhile, and nothing was committed."""
         attempt = self._new_attempt(call, upload)
@@ -268,7 +269,7 @@ class FinalizeRecording:
         raise Unavailable("the attempt was abandoned before it could commit")
 
     def _rendered(
-        self, call: OpenedCall, agent_key: bytes, ingest_keys: set[str], pauses: Sequence[Pause]
+        self, call: OpenedCall, agent_key: VerifyingKeys, ingest_keys: set[str], pauses: Sequence[Pause]
     ) -> tuple[OpenedCall, Rendering]:
         """Reads and renders a call, twice if it had begun narrow when the first wideband packet came."""
         for wideband in (False, True):
@@ -302,12 +303,3 @@ class FinalizeRecording:
             manifest_sha256=call.manifest_sha256,
             interrupted=call.interrupted,
         )
-
-
-def _public_key(agent: Agent) -> bytes:
-    """The key with which an active agent signs, SubjectPublicKeyInfo; raises PolicyViolation for any other agent."""
-    if agent.state is not AgentState.ACTIVE or agent.public_key_pem is None:
-        raise PolicyViolation("the agent is not active")
-    return load_pem_public_key(agent.public_key_pem.encode()).public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )

@@ -28,6 +28,7 @@ from dualtone.domain.errors import IntegrityError, MalformedInput, NotFound
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.part import PartHeader, RecordHead, RecordType, SealedRecord
 from dualtone.domain.pause import Pause
+from dualtone.domain.signing import VerifyingKeys
 
 LONGEST_CALL_US: Final = 48 * 3600 * 1_000_000
 EARLIEST_US: Final = 60 * 1_000_000
@@ -108,7 +109,7 @@ class OpenCall:
         self._uploads = uploads
         self._keys = keys
 
-    def manifest(self, place: IngestKey, data: bytes, agent_key_der: bytes) -> OpenedCall:
+    def manifest(self, place: IngestKey, data: bytes, agent_key_der: VerifyingKeys) -> OpenedCall:
         """Verifies a manifest (step 1).
 
         Args:
@@ -134,7 +135,7 @@ class OpenCall:
     def blocks(
         self,
         call: OpenedCall,
-        agent_key_der: bytes,
+        agent_key_der: VerifyingKeys,
         ingest_keys: AbstractSet[str],
         pauses: Sequence[Pause] = (),
     ) -> Iterator[list[StreamBlock]]:
@@ -172,7 +173,9 @@ class OpenCall:
             previous = entry.digest
         reader.close()
 
-    def _epochs(self, call: OpenedCall, agent_key_der: bytes, ingest_keys: AbstractSet[str]) -> dict[int, AESGCM]:
+    def _epochs(
+        self, call: OpenedCall, agent_key_der: VerifyingKeys, ingest_keys: AbstractSet[str]
+    ) -> dict[int, AESGCM]:
         keys: dict[int, AESGCM] = {}
         for entry in call.manifest.epochs:
             try:
@@ -184,7 +187,7 @@ class OpenCall:
         return keys
 
     def _epoch(
-        self, call: OpenedCall, entry: EpochEntry, agent_key_der: bytes, ingest_keys: AbstractSet[str]
+        self, call: OpenedCall, entry: EpochEntry, agent_key_der: VerifyingKeys, ingest_keys: AbstractSet[str]
     ) -> AESGCM:
         data = self._uploads.get(self._key(call.place, call_files.opening_name(entry.epoch)))
         if hashlib.sha256(data).hexdigest() != entry.opening_sha256:
@@ -229,7 +232,7 @@ class _PartReader:
         self._expected[entry.epoch] = self._promised[entry.epoch]
         self._hole = True
 
-    def read(self, entry: PartEntry, data: bytes, previous: str, agent_key_der: bytes) -> list[StreamBlock]:
+    def read(self, entry: PartEntry, data: bytes, previous: str, agent_key_der: VerifyingKeys) -> list[StreamBlock]:
         """Unseals what authenticates of a part's records."""
         aead = self.keys.get(entry.epoch)
         if aead is None:

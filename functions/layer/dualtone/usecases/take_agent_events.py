@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from dualtone.domain import agent_assertion, agent_events, canonical, pause_ledger
 from dualtone.domain.agent_events import (
     AckEvent,
@@ -197,11 +195,11 @@ class TakeAgentEvents:
         envelope = Envelope.from_json(canonical.decode(body.encode("utf-8", "replace")))
         claimed = agent_events.read(envelope)
         try:
-            active_key = self.agents.agent(TenantId(claimed.tenant), AgentId(claimed.agent)).active_key()
+            agent = self.agents.agent(TenantId(claimed.tenant), AgentId(claimed.agent))
+            keys = agent_assertion.verifying_keys(agent)
         except (NotFound, PolicyViolation) as error:
             raise ReportRefused("a report names no active agent") from error
-        key = agent_assertion.public_key(active_key)
-        return agent_events.verified(envelope, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        return agent_events.verified(envelope, keys)
 
     def _taken(self, report: Report, event: Event, request_id: str, now_ms: int) -> bool:
         tenant, agent = TenantId(report.tenant), AgentId(report.agent)
