@@ -59,6 +59,7 @@ class AgentPlan:
         lan_port: TCP port of its LAN endpoint, 0 for a free one.
         metrics_port: TCP port of its figures for Prometheus, 0 for a free one.
         streams: how many streams it can receive at once.
+        canary_s: how often it places a call of its own, 0 for never.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class AgentPlan:
     lan_port: int = 0
     metrics_port: int = 0
     streams: int = POOL_STREAMS
+    canary_s: int = 0
     sip_tls_port: int = 0
 
     @property
@@ -277,6 +279,9 @@ listen = "127.0.0.1:{plan.lan_port}"
 
 [metrics]
 listen = "127.0.0.1:{plan.metrics_port}"
+
+[canary]
+every_s = {plan.canary_s}
 
 [log]
 level = "info"

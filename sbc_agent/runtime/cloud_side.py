@@ -6,6 +6,7 @@ It is loaded when SIP is up already: the libraries of AWS take longer to import 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from dualtone.domain.ids import CallId
@@ -40,6 +41,7 @@ class CloudSide:
         clock: The agent's clock.
         revocation: Whether the agent is revoked.
         rules: Which calls are recorded, and the agent's state.
+        freed: Told in the event loop of every call that the cloud has by its receipt.
         log: Where it tells what happens.
     """
 
@@ -52,6 +54,7 @@ class CloudSide:
         clock: AgentClock,
         revocation: Revocation,
         rules: RecordingRules,
+        freed: Callable[[CallId], None],
         log: Log,
     ) -> None:
         api, state_dir = CloudApi(), config.agent.state_dir
@@ -92,6 +95,7 @@ class CloudSide:
             uplink=self._uplink,
             revocation=revocation,
             rules=rules,
+            freed=freed,
             log=log,
         )
 

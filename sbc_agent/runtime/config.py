@@ -310,6 +310,12 @@ class MetricsSection(_Section):
     )
 
 
+class CanarySection(_Section):
+    """``[canary]``: how often the agent proves by a call of its own that calls are recorded."""
+
+    every_s: int = Field(3_600, ge=0, le=86_400, **_write("a whole number of seconds from 0 (never) to 86400"))
+
+
 class LogSection(_Section):
     """``[log]``: what reaches standard error."""
 
@@ -327,6 +333,7 @@ class AgentConfig(_Section):
     uplink: UplinkSection
     lan: LanSection = LanSection()
     metrics: MetricsSection = MetricsSection()
+    canary: CanarySection = CanarySection()
     log: LogSection = LogSection()
 
     @model_validator(mode="after")

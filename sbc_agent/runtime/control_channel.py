@@ -72,6 +72,7 @@ class ControlChannel:
         uplink: What carries it away.
         revocation: Learns from the command queue that there is one.
         rules: Which calls are recorded, and the agent's state.
+        freed: Told in the event loop of every call that the cloud has by its receipt.
         log: Where it tells what happens.
     """
 
@@ -88,9 +89,11 @@ class ControlChannel:
         uplink: Uplink,
         revocation: Revocation,
         rules: RecordingRules,
+        freed: Callable[[CallId], None],
         log: Log,
     ) -> None:
         identity = tokens.identity
+        self._freed_too = freed
         self._config = config
         self._tokens = tokens
         self._clock = clock
@@ -227,6 +230,7 @@ class ControlChannel:
 
     def _freed(self, call: CallId) -> None:
         self._in_loop(self.control.forget, call)
+        self._in_loop(self._freed_too, call)
 
     def _learned(self, identity: Identity) -> None:
         self._in_loop(self._use, identity.current_ingest_key())

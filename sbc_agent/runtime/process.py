@@ -31,6 +31,7 @@ from sbc_agent.media.clock import AgentClock
 from sbc_agent.media.messages import Alarm, Event, IngestKeySettings, MediaSettings
 from sbc_agent.runtime import journal, logs, preflight, status
 from sbc_agent.runtime.admission import STATS_SECONDS
+from sbc_agent.runtime.canary import Canary
 from sbc_agent.runtime.config import AgentConfig
 from sbc_agent.runtime.durable import hold_lock
 from sbc_agent.runtime.identity import KEY_FILE, AgentKey, Identity
@@ -123,6 +124,8 @@ class Agent:
         self._metrics: MetricsEndpoint | None = None
         self._early: list[Event] = []  # what the media process told before the cloud's side was there
         self._media_alarms: Counter[str] = Counter()
+        self._canary = Canary(self._sing, config.canary.every_s, log)
+        self._addresses: SipAddresses | None = None
         self._stop_asked = 0
         self._stopping = asyncio.Event()
 
@@ -151,6 +154,7 @@ class Agent:
         stopped = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._look_after_room())
         watching = asyncio.create_task(self._watch_media())
+        singing = asyncio.create_task(self._canary.run(ready))
         try:
             await asyncio.wait({died, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
             if not died.done():
@@ -160,7 +164,7 @@ class Agent:
                 self._media_died(died.result())
             return await self._drain(died)
         finally:
-            for task in (ready, stopped, looking, watching):
+            for task in (ready, stopped, looking, watching, singing):
                 task.cancel()
             if self._metrics is not None:
                 await self._metrics.close()
@@ -205,6 +209,7 @@ class Agent:
                 clock,
                 self._revocation,
                 self._rules,
+                self._canary.freed,
                 self._log,
             )
 
@@ -258,6 +263,7 @@ class Agent:
             decisions=rules.decisions,
             tally=rules.tally,
             chain=rules.chain,
+            canary=self._canary,
         )
         self._revocation.subscribe(lambda: self._shell.admission.close("revoked"))
         try:
@@ -269,6 +275,7 @@ class Agent:
             raise Unavailable(
                 f"{names} cannot be listened to ({reason}): stop what uses the port, or write another address"
             ) from error
+        self._addresses = addresses
         if legacy.live or legacy.dropped:
             took_ms = round(1000 * (asyncio.get_running_loop().time() - self._started))
             self._log.warning("continued", calls=len(legacy.live), objects=legacy.dropped, ms=took_ms)
@@ -323,6 +330,13 @@ class Agent:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await asyncio.to_thread(self._room.look)  # a disk that hangs must not hold up SIP
+
+    async def _sing(self, call_id: str) -> None:
+        """Places the agent's own call, where the SBC places its calls."""
+        from sbc_agent.runtime import canary_song  # noqa: PLC0415 - calls do not wait
+
+        assert self._addresses is not None, "it sings when all is ready"
+        await canary_song.place(self._addresses, self._config.media.address, call_id)
 
     async def _watch_media(self) -> None:
         """Tells the SIP side how late the media process is, so that it refuses calls before any packet is lost."""
@@ -380,6 +394,7 @@ class Agent:
                 "full": self._room.full,
                 "takes_calls": self._room.takes_calls,
             },
+            "canary": self._canary.figures(),
             "alarms": self._log.alarms,
             **cloud.report(),
         }

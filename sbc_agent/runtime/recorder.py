@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from dualtone.domain import ids
 from dualtone.domain.errors import MalformedInput, Unavailable
 from dualtone.domain.ids import CallId
+from dualtone.domain.recording_entry import CANARY
 from dualtone.domain.recording_ruling import Choice
 from sbc_agent.media.client import MediaPort
 from sbc_agent.media.messages import Adopted, Alarm, PauseApplied, PortFree
@@ -33,7 +34,7 @@ from sbc_agent.protocol.events import (
 from sbc_agent.protocol.server import SipServer
 from sbc_agent.runtime import stream_specs
 from sbc_agent.runtime.call_fates import CallFates, Chain, Tally
-from sbc_agent.runtime.decisions import Decisions
+from sbc_agent.runtime.decisions import Case, Decisions
 from sbc_agent.runtime.inheritance import Inheritance, fate_of
 from sbc_agent.runtime.journal import Journal, Legacy, LiveCall
 from sbc_agent.runtime.logs import Log
@@ -43,6 +44,16 @@ from sbc_agent.runtime.recorded_call import CallListener, ChoiceOutcome, Recorde
 _SERVICE_UNAVAILABLE: Final = 503
 _LOST: Final = frozenset({"records_lost", "spool_gone"})
 _END_REASONS: Final[dict[str, Literal["bye", "shutdown", "error"]]] = {"bye": "bye", "shutdown": "shutdown"}
+
+
+class OwnCall(Protocol):
+    """The agent's own call: ``canary.Canary``."""
+
+    def owns(self, sip_call_id: str) -> bool:
+        """Whether a dialog is it."""
+
+    def recorded_as(self, call: CallId) -> None:
+        """It is being recorded."""
 
 
 class Recorder:
@@ -57,6 +68,7 @@ class Recorder:
         decisions: Judges calls; by default every call is recorded.
         tally: Counts what is not recorded.
         chain: Numbers the recordings of each line.
+        canary: Knows the agent's own call; None if it places none.
         randomness: Yields random bytes, for call ids.
 
     Attributes:
@@ -74,6 +86,7 @@ class Recorder:
         decisions: Decisions | None = None,
         tally: Tally | None = None,
         chain: Chain | None = None,
+        canary: OwnCall | None = None,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._server = server
@@ -81,6 +94,7 @@ class Recorder:
         self._log = log
         self._has_room = has_room
         self._randomness = randomness
+        self._canary = canary
         self._pool = PortPool(media.ports)
         self._calls: dict[SessionId, RecordedCall] = {}
         self._failing: list[SessionId] = []
@@ -319,6 +333,9 @@ class Recorder:
     def _begin(self, call: RecordedCall, at_us: int) -> CallId:
         call.call = begun = CallId(ids.ulid(at_us // 1000, self._randomness(ids.ULID_RANDOM_BYTES)))
         call.began_at_us = at_us
+        if self._canary is not None and self._canary.owns(call.sip_call_id):  # no tenant's call, and no policy's
+            call.case, call.flags = Case(at_us, kept_us=at_us), (*call.flags, CANARY)
+            self._canary.recorded_as(begun)
         self._fates.begin(call, at_us)
         if call.told == "kept":
             reference = self._log.reference(call.sip_call_id)

@@ -30,7 +30,7 @@ from sbc_agent.runtime.call_fates import Chain, Tally
 from sbc_agent.runtime.decisions import Decisions
 from sbc_agent.runtime.journal import Journal, Legacy
 from sbc_agent.runtime.logs import Log
-from sbc_agent.runtime.recorder import Recorder
+from sbc_agent.runtime.recorder import OwnCall, Recorder
 from sbc_agent.runtime.sip_certificate import SipCertificate, TlsFiles
 from sbc_agent.runtime.sip_streams import ConnectionLimits, SipStreams
 
@@ -102,6 +102,7 @@ class SipShell:
         decisions: Judges calls; by default every call is recorded.
         tally: Counts what is not recorded.
         chain: Numbers the recordings of each line.
+        canary: Knows the agent's own call; None if it places none.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class SipShell:
         decisions: Decisions | None = None,
         tally: Tally | None = None,
         chain: Chain | None = None,
+        canary: OwnCall | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -130,7 +132,15 @@ class SipShell:
         )
         self._server = SipServer(core, lambda: secrets.token_hex(_TOKEN_BYTES), secrets.token_bytes)
         self.recorder = Recorder(
-            self._server, media, log, has_room=has_room, journal=journal, decisions=decisions, tally=tally, chain=chain
+            self._server,
+            media,
+            log,
+            has_room=has_room,
+            journal=journal,
+            decisions=decisions,
+            tally=tally,
+            chain=chain,
+            canary=canary,
         )
         self.admission = Admission(settings.capacity, lambda: self.recorder.calls)
         self._server.admission = self.admission.refusal

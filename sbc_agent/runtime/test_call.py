@@ -109,6 +109,7 @@ async def place(
     *,
     ucid: str | None = None,
     trust: ssl.SSLContext | None = None,
+    call_id: str | None = None,
 ) -> CallResult:
     """Places one call and waits for its end.
 
@@ -118,6 +119,7 @@ async def place(
         sides: Who speaks; all for the same number of samples.
         ucid: Universal call id of the recorded call, in hexadecimal; None for none.
         trust: By what the recorder proves itself on TLS; None trusts the system's authorities.
+        call_id: Call-ID of the recording session; None makes one.
 
     Returns:
         What was sent and how it was answered.
@@ -146,7 +148,7 @@ async def place(
         offer = src_offer.body(
             parties, address=host, session_id=_uuid(), sip_session_id=sip_session_id, now_iso=_now(), ucid=ucid
         )
-        call_id = f"{secrets.token_hex(_UUID_BYTES)}@{host}"
+        call_id = call_id or f"{secrets.token_hex(_UUID_BYTES)}@{host}"
         link = await SrcLink.open(target, transport, host, call_id=call_id, offer=offer, trust=trust)
         try:
             started_at, started = _now(), loop.time()

@@ -29,7 +29,7 @@ from dualtone.adapters.recording_links import RecordingLinks, place
 from dualtone.adapters.table import ConditionFailed, Table
 from dualtone.domain.commit_attempt import Attempt, AttemptState, Generation, Upload
 from dualtone.domain.ids import AgentId, AttemptId, CallId, RecordingId, TenantId
-from dualtone.domain.recording_entry import ChannelQuality, RecordingEntry
+from dualtone.domain.recording_entry import CANARY, ChannelQuality, RecordingEntry
 from dualtone.usecases.commit_recording import Commit
 from dualtone.usecases.link_recording import Linkage
 
@@ -283,7 +283,11 @@ def _recording(entry: RecordingEntry, linkage: Linkage) -> dict[str, object]:
     values: dict[str, object] = {name: value for name, value in asdict(entry).items() if value is not None}
     del values["certificates"]  # in an item of their own: a list of recordings has no use for them
     return values | {
-        **place(entry.tenant, entry.recording_id, entry.started_at_ms, linkage.foremost),
+        **(
+            {}
+            if CANARY in entry.flags
+            else place(entry.tenant, entry.recording_id, entry.started_at_ms, linkage.foremost)
+        ),
         "links": list(linkage.tokens),
         "direction": entry.direction.value,
         "channels": [asdict(channel) for channel in entry.channels],

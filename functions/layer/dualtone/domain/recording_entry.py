@@ -11,6 +11,9 @@ from dualtone.domain.signing import Envelope
 
 Role = Literal["caller", "callee", "unknown"]
 
+CANARY = "canary"
+"""The flag of a recording that is an agent's own call: in no list, and found by no number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:
