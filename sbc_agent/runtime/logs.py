@@ -97,7 +97,8 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "where": _each(_pattern(r"(?!.*\d{6})[A-Za-z0-9_]{1,40}\.py:\d{1,5} [\w<>]{1,60}")),
     # figures with their units
     **dict.fromkeys(
-        ("calls", "streams", "parts", "objects", "packets", "lost", "attempts", "stream", "left_out"), _COUNT
+        ("calls", "streams", "parts", "objects", "packets", "lost", "attempts", "revision", "stream", "left_out"),
+        _COUNT,
     ),
     **dict.fromkeys(("ms", "us", "ms_left"), _COUNT),
     "bytes": _number(2**40 - 1),

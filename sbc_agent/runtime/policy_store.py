@@ -76,14 +76,14 @@ class PolicyStore:
             in_force = 0 if self._policy is None else self._policy.version
             if newer.version <= in_force:
                 if newer.version < in_force:
-                    self._log.error("policy_refused", reason="older", version=newer.version)
+                    self._log.error("policy_refused", reason="older", revision=newer.version)
                 return False
             self._policy = newer
             try:
                 write_private(self._path, json.dumps(envelope, separators=(",", ":")).encode())
             except OSError as error:
                 self._log.failure("policy_not_kept", error)
-        self._log.info("policy_taken", version=newer.version)
+        self._log.info("policy_taken", revision=newer.version)
         return True
 
     def _verified(self, envelope: object) -> RecordingPolicy:
