@@ -8,7 +8,7 @@ whichever comes later, the newer note stays.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -16,7 +16,6 @@ from typing import Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from dualtone.domain import canonical
 from dualtone.domain.call_files import GapEntry, StreamFormat
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.media.key_profile import KeyProfile
@@ -71,7 +70,7 @@ class CallState:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        return canonical.encode(asdict(self))
+        return _STATE.dump_json(self)
 
 
 _STATE: Final = TypeAdapter(CallState)

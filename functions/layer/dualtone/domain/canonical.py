@@ -61,8 +61,10 @@ def _ordered(value: object) -> object:
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("the keys of a canonical object are strings")
-        # RFC 8785 section 3.2.3: keys are compared as arrays of UTF-16 code units.
-        return {key: _ordered(value[key]) for key in sorted(value, key=lambda key: key.encode("utf-16-be"))}
+        # RFC 8785 section 3.2.3: keys are compared as arrays of UTF-16 code units; of ASCII that is Python's own order.
+        is_plain = all(map(str.isascii, value))
+        keys = sorted(value) if is_plain else sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return {key: _ordered(value[key]) for key in keys}
     raise ValueError(f"{type(value).__name__} has no canonical spelling")
 
 
