@@ -20,6 +20,7 @@ from sbc_agent.runtime.control_channel import CallSource, ControlChannel
 from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_session
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.ingest_bucket import IngestBucket, s3_client
+from sbc_agent.runtime.key_rotation import KeyRotation
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.recording_rules import RecordingRules
 from sbc_agent.runtime.revocation import Revocation
@@ -72,6 +73,15 @@ class CloudSide:
             revocation=revocation,
             policies=rules.policies,
             clock=now_s,
+            rotation=KeyRotation(
+                api=api,
+                key=key,
+                token_url=identity.token_url,
+                state_dir=state_dir,
+                every_days=config.uplink.rotate_key_days,
+                log=log,
+                clock=now_s,
+            ),
         )
         rules.follow(lambda: self._tokens.identity.control, lambda: self._time.offset_us)
         session = agent_session(AgentCredentials(self._tokens, clock=now_s), identity.region, revocation, clock=now_s)

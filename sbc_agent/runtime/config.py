@@ -288,6 +288,7 @@ class UplinkSection(_Section):
 
     api: Annotated[str, BeforeValidator(_api)] = Field(**_write(_API_HINT))
     threads: int = Field(4, ge=1, le=32, **_write("a whole number from 1 to 32"))
+    rotate_key_days: int = Field(90, ge=0, le=3_650, **_write("a whole number of days from 1 to 3650, or 0 for never"))
     resend_days: int = Field(7, ge=1, le=12, **_write("a whole number of days from 1 to 12"))
 
 

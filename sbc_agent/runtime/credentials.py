@@ -25,6 +25,7 @@ from dualtone.domain.errors import IntegrityError, MalformedInput, Unavailable
 from dualtone.domain.problem import ProblemType
 from sbc_agent.runtime.cloud_api import CloudApi, Refused
 from sbc_agent.runtime.identity import AgentKey, Identity
+from sbc_agent.runtime.key_rotation import KeyRotation
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.policy_store import PolicyStore
 from sbc_agent.runtime.request_signing import sign_by
@@ -78,6 +79,7 @@ class TokenSource:
         revocation: Learns from the token endpoint that there is one.
         policies: Keeps the recording policy that comes with the answers.
         clock: Unix time in seconds.
+        rotation: Gives the agent its next key in time; None where nobody should.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class TokenSource:
         revocation: Revocation,
         policies: PolicyStore | None = None,
         clock: Callable[[], float] = time.time,
+        rotation: KeyRotation | None = None,
     ) -> None:
+        self._rotation = rotation
         self._policies = policies
         self._revocation = revocation
         self._api = api
@@ -124,23 +128,38 @@ class TokenSource:
         """
         with self._lock:
             self._revocation.require_none()
-            signed = assertion(
-                self._key,
-                audience=self._identity.token_url,
-                now_s=int(self._clock()),
-                jti=secrets.token_urlsafe(_JTI_BYTES),
-            )
             try:
-                answer = self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
+                answer = self._answered()
                 credentials = _credentials(answer)
             except MalformedInput as error:
                 raise Unavailable("the token endpoint gave no credentials") from error
-            except Refused as error:
-                if error.type == _REVOKED:
-                    self._revocation.learn()
-                raise
             self._learn(answer)
+            if self._rotation is not None:
+                self._rotation.turn()
             return credentials
+
+    def _answered(self) -> dict[str, Any]:
+        """Asks with the present key; if that is refused, with the next one, should the cloud know that already."""
+        try:
+            return self._asked(self._key)
+        except Refused as error:
+            if error.type == _REVOKED:
+                self._revocation.learn()
+            candidate = None if self._rotation is None or error.type == _REVOKED else self._rotation.candidate()
+            if self._rotation is None or candidate is None:
+                raise
+            answer = self._asked(candidate)
+            self._rotation.promote(candidate)
+            return answer
+
+    def _asked(self, key: AgentKey) -> dict[str, Any]:
+        signed = assertion(
+            key,
+            audience=self._identity.token_url,
+            now_s=int(self._clock()),
+            jti=secrets.token_urlsafe(_JTI_BYTES),
+        )
+        return self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
 
     def _learn(self, body: dict[str, Any]) -> None:
         """Keeps what is new. What is not signed or formed as it must be is told and left alone; uploads go on."""

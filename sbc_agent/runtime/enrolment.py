@@ -16,6 +16,7 @@ from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolati
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.identity import IDENTITY_FILE, AgentKey, Identity
+from sbc_agent.runtime.key_rotation import NEXT_FILE
 from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.policy_store import PolicyStore
 
@@ -72,6 +73,7 @@ def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir
     answer = api.post_json(f"{base}/v1/agents/enrol", {"code": code.text, "public_key": key.public_pem(), "name": name})
     identity = Identity.from_answer(base, answer)
     code.check(identity.signing_public_key_der)
+    (state_dir / NEXT_FILE).unlink(missing_ok=True)  # of the identity that gives way
     key.save(state_dir)
     PolicyStore(
         state_dir, tenant=identity.tenant, signing_key_der=identity.signing_public_key_der, log=Log(level="error")

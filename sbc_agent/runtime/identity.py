@@ -45,7 +45,7 @@ class AgentKey:
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def load(cls, state_dir: Path, key_id: str = "") -> Self:
+    def load(cls, state_dir: Path, key_id: str = "", name: str = KEY_FILE) -> Self:
         """Reads the key from its file.
 
         Raises:
@@ -53,7 +53,7 @@ class AgentKey:
             PolicyViolation: If others may read it.
             MalformedInput: If it is no P-256 key.
         """
-        path = state_dir / KEY_FILE
+        path = state_dir / name
         try:
             if path.stat().st_mode & _OTHERS:
                 raise PolicyViolation(f"{path} can be read by others: run chmod 600 {path}")
@@ -70,9 +70,13 @@ class AgentKey:
             raise MalformedInput(f"{path} holds a key that is not on P-256")
         return cls(key, key_id)
 
-    def save(self, state_dir: Path) -> None:
+    def save(self, state_dir: Path, name: str = KEY_FILE) -> None:
         """Writes the key, mode 0600; an older key gives way."""
-        write_private(state_dir / KEY_FILE, self.private_pem())
+        write_private(state_dir / name, self.private_pem())
+
+    def become(self, other: AgentKey) -> None:
+        """Signs with another key from now on: the agent's next one."""
+        self._key = other.private_key
 
     def private_pem(self) -> bytes:
         """The key as PKCS #8 PEM; for its file alone."""
