@@ -4,8 +4,8 @@ import pytest
 
 from sbc_agent.runtime.admission import Admission, Capacity, Queue, Standing
 
-QUICK = Standing(late_s=0.04, for_s=0.25, known_s=0.25)
-SLOW = Standing(late_s=0.5, for_s=0.9, known_s=2.5)
+QUICK = Standing(late_s=0.04, for_s=0.25, again_s=0.05, known_s=0.25)
+SLOW = Standing(late_s=0.5, for_s=0.9, again_s=0.9, known_s=2.5)
 
 
 def test_as_many_calls_as_were_set_and_no_more() -> None:
@@ -35,6 +35,23 @@ def test_messages_that_stand_refuse_calls_until_one_is_in_time(queue: Queue) -> 
     assert admission.refusal(1.3) == queue
     admission.served(queue, 0.01, 1.31)
     assert admission.refusal(1.31) is None
+
+
+def test_a_queue_that_stood_a_moment_ago_is_believed_sooner() -> None:
+    """Under an overload that lasts, what waits stays short; long afterwards a burst refuses nobody again."""
+    admission = Admission(Capacity(sip=QUICK), lambda: 0)
+    for at in (1.0, 1.2, 1.4):
+        admission.served("sip_late", 0.1, at)
+    assert admission.refusal(1.4) == "sip_late"
+    admission.served("sip_late", 0.01, 1.5)
+    admission.served("sip_late", 0.1, 1.6)
+    assert admission.refusal(1.6) is None
+    admission.served("sip_late", 0.1, 1.7)
+    assert admission.refusal(1.7) == "sip_late"
+    admission.served("sip_late", 0.01, 1.8)
+    for at in (20.0, 20.1):
+        admission.served("sip_late", 0.1, at)
+    assert admission.refusal(20.1) is None
 
 
 def test_what_was_late_and_is_not_heard_of_again_is_forgotten() -> None:
