@@ -38,9 +38,9 @@ class Standing:
     known_s: float
 
 
-# A SIP message is answered within 50 ms even while calls are refused; but a machine that is busy with something else for
-# a moment refuses none. The media process's sockets hold seconds and its ring one more: what counts there is a tick that
-# is late again and again.
+# A SIP message is answered within 50 ms even while calls are refused; but a machine that is busy with something else
+# for a moment refuses none. The media process's sockets hold seconds and its ring one more: what counts there is a tick
+# that is late again and again.
 _SIP: Final = Standing(late_s=0.04, for_s=1.0, again_s=0.1, known_s=0.25)
 _MEDIA: Final = Standing(
     late_s=0.5, for_s=0.9 * STATS_SECONDS, again_s=0.9 * STATS_SECONDS, known_s=2.5 * STATS_SECONDS
