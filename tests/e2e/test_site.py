@@ -97,16 +97,36 @@ def test_a_revoked_agent_stops_within_a_minute(tmp_path: Path) -> None:
         spool = Path(running.line["spool_dir"])
         kept = [path for path in spool.iterdir() if path.is_dir() and path.name == talking.call_id]
         _waited((kept[0] / "manifest.json").exists, 30)
-        os.kill(running.line["pids"]["sip"], 9)
-        restarted = running.line["pids"]["sip"]
-        line = tmp_path / "local.json"
-        _waited(lambda: json.loads(line.read_text())["pids"]["sip"] != restarted, 30)
-        running.line = json.loads(line.read_text())
+        _restarted(running, tmp_path)
         assert _metric(running, "revoked") == 1
         assert _call_status(running) == 503
         assert (kept[0] / "manifest.json").exists()
     finally:
         assert stop_local(running) == 0
+
+
+def test_an_old_key_gives_way_and_what_it_signed_is_believed(tmp_path: Path) -> None:
+    """After a restart the next key is announced; the media process signs on with the earlier one, and is recorded."""
+    running = start_local(tmp_path, "--hold-back", "1")
+    try:
+        key = Path(running.line["spool_dir"]).parent / "state" / "agent.key"
+        before = key.read_bytes()
+        os.utime(key, (time.time() - 91 * 86_400,) * 2)
+        _restarted(running, tmp_path)
+        _waited(lambda: key.read_bytes() != before, 30)
+        with Talking(running, 3) as talking:
+            sip = talking.ended()["sip_call_id"]
+        assert running.wait_recorded(sip)["call_id"] == talking.call_id
+    finally:
+        assert stop_local(running) == 0
+
+
+def _restarted(local: Local, data_dir: Path) -> None:
+    """Kills the agent, and waits until it was started again."""
+    killed, line = local.line["pids"]["sip"], data_dir / "local.json"
+    os.kill(killed, 9)
+    _waited(lambda: json.loads(line.read_text())["pids"]["sip"] != killed, 30)
+    local.line = json.loads(line.read_text())
 
 
 def _is_revoked(local: Local) -> bool:
