@@ -22,10 +22,12 @@ from sbc_agent.media.messages import Event, Pause, Resume, StreamSpec
 from sbc_agent.runtime import cli, load_call, test_call
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.logs import Log
+from sbc_agent.runtime.sip_certificate import TlsFiles
 from sbc_agent.runtime.sip_shell import SipSettings, SipShell
 from sbc_agent.runtime.src_dialog import Transport
 from sbc_agent.runtime.src_link import CallFailed
 from sbc_agent.runtime.test_call import Side
+from tests.agent.runtime.certificates import Authority
 from tests.agent.runtime.spooled import Clock
 from tests.agent.runtime.test_speech import write_wav
 
@@ -113,17 +115,23 @@ class NotingMedia:
 
 
 @asynccontextmanager
-async def recorder(streams: int = 4) -> AsyncIterator[tuple[NotingMedia, SipShell, dict[Transport, Endpoint]]]:
+async def recorder(
+    streams: int = 4, tls_files: TlsFiles | None = None
+) -> AsyncIterator[tuple[NotingMedia, SipShell, dict[Transport, Endpoint]]]:
     """A recording server on loopback."""
     media = NotingMedia()
     media.open(streams)
-    settings = SipSettings("127.0.0.1", udp=("127.0.0.1", 0), tcp=("127.0.0.1", 0))
+    any_port = ("127.0.0.1", 0)
+    settings = SipSettings("127.0.0.1", any_port, any_port, tls=any_port if tls_files else None, tls_files=tls_files)
     shell = SipShell(settings, media, Log(stream=io.StringIO()))
     addresses = await shell.start()
     assert addresses.udp
     assert addresses.tcp
     try:
-        yield media, shell, {"udp": Endpoint(*addresses.udp), "tcp": Endpoint(*addresses.tcp)}
+        found: dict[Transport, Endpoint] = {"udp": Endpoint(*addresses.udp), "tcp": Endpoint(*addresses.tcp)}
+        if addresses.tls:
+            found["tls"] = Endpoint(*addresses.tls)
+        yield media, shell, found
     finally:
         await shell.close()
         media.close()
@@ -159,6 +167,29 @@ def test_a_call_speaks_both_sides_in_phase_and_hangs_up_at_the_end(transport: Tr
             assert media.ended == ["bye"]
 
     asyncio.run(scenario())
+
+
+def test_a_call_over_tls_trusts_whom_it_is_told_to(tmp_path: Path) -> None:
+    """With the authority, and with --insecure, the call is placed; without either it is said plainly why not."""
+    authority = Authority.new(tmp_path)
+    own = authority.sign("srs")
+    asking = TlsFiles(own.certificate, own.key, authority.file("ca"))
+    mine = authority.sign("sbc")
+    wav = tmp_path / "a.wav"
+    write_wav(wav, np.zeros(1_600, np.int16))
+
+    async def placed(*options: str) -> int:
+        async with recorder(tls_files=asking) as (_, _shell, targets):
+            command = ["call", "--target", str(targets["tls"]), "--transport", "tls", "--duration", "0.02", *options]
+            command += ["--caller-wav", str(wav), "--callee-wav", str(wav)]
+            return await asyncio.to_thread(cli.main, command)
+
+    proof = ["--cert", str(mine.certificate), "--key", str(mine.key)]
+    assert asyncio.run(placed("--ca", str(authority.file("ca")), *proof)) == 0
+    assert asyncio.run(placed("--insecure", *proof)) == 0
+    assert asyncio.run(placed(*proof)) == 1
+    assert asyncio.run(placed("--insecure")) == 1
+    assert asyncio.run(placed("--ca", str(wav))) == 1
 
 
 class JumpingSelector(selectors.DefaultSelector):
