@@ -11,7 +11,6 @@ which they are told. Other threads hand over by ``asyncio.run_coroutine_threadsa
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,8 +18,8 @@ from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, cast
 
-from dualtone.domain import agent_events, call_match, ids
-from dualtone.domain.agent_events import AckEvent, CallEvent, ClockOffset, CutEvent, DecisionEvent, LeaseEvent
+from dualtone.domain import call_match, ids
+from dualtone.domain.agent_events import ClockOffset, CutEvent, LeaseEvent
 from dualtone.domain.call_command import Cause, Command
 from dualtone.domain.call_decision import Decision
 from dualtone.domain.errors import Unavailable
@@ -29,6 +28,7 @@ from dualtone.domain.recording_ruling import Cause as ChoiceCause
 from dualtone.domain.recording_ruling import Choice, Kept, Means
 from sbc_agent.media.messages import CutDone, Finished, LeaseExpired, Pause, PauseApplied, Resume, SelfPaused
 from sbc_agent.media.messages import Event as MediaEvent
+from sbc_agent.runtime import cloud_events
 from sbc_agent.runtime.backoff import Backoff
 from sbc_agent.runtime.choices import Choices, Chooser, Expecting, Fate
 from sbc_agent.runtime.clock_offset import Clock, TrueTime
@@ -185,9 +185,9 @@ class Control:
 
     def on_choice(self, call: CallId, choice: Choice, command: str | None, outcome: ChoiceOutcome) -> None:
         """Somebody chose for a call that is kept; see ``recorded_call.CallListener``."""
-        if outcome != "discarded" and outcome != "unknown":  # noqa: PLR1714 - the type checker follows this one
-            chosen = choice.chosen
-            self._events.put(DecisionEvent(call, command, chosen.choice, chosen.how, chosen.at_us, chosen.by, outcome))
+        event = cloud_events.of_choice(call, choice, command, outcome)
+        if event is not None:
+            self._events.put(event)
 
     def on_order(self, message: Pause | Resume) -> None:
         """The recorder silences a call, or lets it be heard: what comes of that is told as of any pause."""
@@ -399,7 +399,7 @@ class Control:
         execution = self._executions.get((event.call, event.command))
         if execution is None:
             return
-        self._events.put(_acknowledgement(event, execution.order))
+        self._events.put(cloud_events.of_answer(event, execution.order))
         self._log.info(
             "command", call=event.call, kind=event.action, cause=event.cause, result=event.outcome, state=event.origin
         )
@@ -451,41 +451,4 @@ class Control:
             self._tell(self._calls.put(replace(known, causes=causes)))
 
     def _tell(self, known: KnownCall) -> None:
-        self._events.put(
-            CallEvent(
-                call=known.call,
-                revision=known.revision,
-                state=known.state,
-                started_at_us=known.started_us,
-                ended_at_us=known.ended_us,
-                matches=sorted(known.tokens),
-                sealed=base64.b64encode(known.sealed).decode("ascii"),
-                causes=list(known.causes),
-                policy=known.policy,
-            )
-        )
-
-
-def _acknowledgement(event: PauseApplied, order: Order) -> AckEvent:
-    is_pause = order.action == "pause"
-    return AckEvent(
-        call=event.call,
-        command=event.command,
-        number=event.number,
-        origin=event.origin,
-        action=event.action,
-        cause=event.cause,
-        outcome=event.outcome,
-        from_us=event.from_us,
-        at_us=event.at_us,
-        received_at_us=order.received_us,
-        silent_from=[
-            agent_events.SilentFrom(found.stream, found.rtp_timestamp, found.at_us) for found in event.silent_from
-        ],
-        causes=list(event.causes),
-        by=order.by,
-        effective_at_us=order.effective_us if is_pause and order.dated else None,
-        until_us=order.until_us,
-        lease_s=order.lease_s if is_pause else None,
-        on_expiry=order.on_expiry,
-    )
+        self._events.put(cloud_events.of_call(known))
