@@ -1,8 +1,8 @@
 """DTMF tones that reached the finaliser, since the agent could not look into their codec: made silent here. Pure.
 
 Windows go through with a delay of ``HELD_MS``, or twice that, so that a tone which crosses the border of two is seen
-whole. What is silent is what ``tones`` finds, with a margin, to the hop of 10 ms; it is told in spans that are one where
-they lie within two seconds of each other, as the agent tells them: nobody can count the keys.
+whole. What is silent is what ``tones`` finds, with a margin, to the hop of 10 ms. It is told in spans that are one
+where they lie within two seconds of each other, as the agent tells them: nobody can count the keys.
 """
 
 from __future__ import annotations
