@@ -3,13 +3,19 @@
 import heapq
 import itertools
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+_FEW: Final = 64
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class Timers(Generic[Key]):
-    """At most one deadline a key. Setting and cancelling leave stale entries in the heap; they are skipped when met."""
+    """At most one deadline a key.
+
+    Setting and cancelling leave stale entries in the heap. They are skipped when met, and thrown out when they are more
+    than the others: a deadline an hour away that was moved a thousand times must not be kept a thousand times.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Key]] = []
@@ -26,6 +32,9 @@ class Timers(Generic[Key]):
         elif self._deadlines.get(key) != at:
             self._deadlines[key] = at
             heapq.heappush(self._heap, (at, next(self._order), key))
+        if len(self._heap) > _FEW + 2 * len(self._deadlines):
+            self._heap = [entry for entry in self._heap if self._deadlines.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def next(self) -> float | None:
         """The earliest deadline, or None."""
