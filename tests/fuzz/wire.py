@@ -54,7 +54,7 @@ class Figures:
         valid: The share of them that is still a SIP message.
         statuses: What was answered, by status.
         seconds: How long it took.
-        pss_kb: Memory of the SIP and the media process, once it had seen a fifth of the messages and at the end.
+        pss_kb: After so many messages: proportional set size of the SIP and of the media process.
         ping_ms_max: The longest that a live call waited for an answer.
         packets: Packets of the live calls.
         lost_packets: How many of them are not in the unsealed spool.
@@ -66,7 +66,7 @@ class Figures:
     valid: float = 0.0
     statuses: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    pss_kb: list[tuple[int, int]] = field(default_factory=list)
+    pss_kb: list[tuple[int, int, int]] = field(default_factory=list)
     ping_ms_max: float = 0.0
     packets: int = 0
     lost_packets: int = 0
@@ -184,7 +184,8 @@ def run(count: int, seed: int) -> Figures:
                     found.ping_ms_max = max(found.ping_ms_max, 1_000 * live.ping())
                     flood.read()
                 if number in (count // 5, count - 1) or number % SAMPLE_EVERY == SAMPLE_EVERY - 1:
-                    found.pss_kb.append((number, sum(pss_kb(pid) or 0 for pid in ready["pids"])))
+                    sip_kb, media_kb = (pss_kb(pid) or 0 for pid in ready["pids"])
+                    found.pss_kb.append((number, sip_kb, media_kb))
                 assert agent.poll() is None, "the agent has ended"
             live.end()
         flood.read()
