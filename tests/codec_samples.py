@@ -112,7 +112,7 @@ def g722(name: str, ptime_ms: int = 20) -> Speech:
 
 
 def g729(name: str, frames: int = 2) -> Speech:
-    """G.729 from the vectors; Bob's with silence descriptors, each of which ends its packet and what is sent for now."""
+    """G.729 from the vectors; Bob's with silence descriptors, each of which ends its packet."""
     data, at, coded = (VECTORS / "g729" / f"{name}.bits").read_bytes(), 0, []
     while at < len(data):
         coded.append(data[at + 1 : at + 1 + data[at]])

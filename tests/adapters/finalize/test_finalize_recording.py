@@ -253,7 +253,7 @@ def test_four_streams_are_mixed_by_role(cloud: Cloud) -> None:
 
 
 def test_a_codec_that_cannot_be_decoded_keeps_its_upload(cloud: Cloud) -> None:
-    """A codec such as iLBC is silence on the timeline and flagged; its upload stays whole, and the agent keeps its spool."""
+    """A codec such as iLBC is silence and flagged; its upload stays whole, and the agent keeps its spool."""
     raw = [replace(packet, payload_type=97) for packet in packets(BOB, stream=1, ssrc=2)]
     streams = (stream_entry(0, "1"), stream_entry(1, "0", payload_type=97, codec="iLBC"))
     sent = cloud.seal(blocks([*packets(ALICE), *raw]), streams=streams)

@@ -6,12 +6,13 @@ of the parts (damage, records that were cut out). Everything but a loss is silen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from dualtone.domain.audio.codecs import Coding
 from dualtone.domain.audio.losses import Losses
-from dualtone.domain.audio.positions import TICKS_PER_MS
+from dualtone.domain.audio.positions import TICKS_PER_MS, US_PER_TICK
 from dualtone.domain.audio.silence import Silence, Span
 from dualtone.domain.audio.timeline import Bounds
 from dualtone.domain.call_files import GapEntry, Manifest, StreamEntry
@@ -74,6 +75,7 @@ class SilencePlan:
     Attributes:
         silence: Silences packets and samples.
         losses: Follows what was declared lost.
+        tones: Spans in which tones are to be blanked in what the agent did not look into, ticks, and what it did.
     """
 
     def __init__(self, manifest: Manifest, streams: Sequence[StreamEntry], pauses: Sequence[Pause]) -> None:
@@ -94,11 +96,17 @@ class SilencePlan:
         self.silence = Silence(everywhere, of_stream, self._heard, manifest.answered_at_us)
         self._answered_us = manifest.answered_at_us
         self._manifest = manifest
+        self.tones = [(self._ticks(span.from_us, span.to_us), frozenset(span.codecs)) for span in manifest.tones]
 
     def declared(self, stream: int) -> list[Span]:
         """All spans of a stream of which something need not have come."""
         of_pauses = [(max(pause.from_us, self._answered_us), pause.to_us) for pause in self._pauses]
         return [(gap.from_us, gap.to_us) for gap in self._manifest.gaps if gap.stream == stream] + of_pauses
+
+    def has_tones(self, codings: Iterable[Coding]) -> bool:
+        """Whether tones are to be blanked here in what has been coded so: the agent did not look into all of it."""
+        names = {coding.name for coding in codings}
+        return any(not names <= looked_into for _, looked_into in self.tones)
 
     @property
     def flags(self) -> set[str]:
@@ -116,8 +124,23 @@ class SilencePlan:
             found.append(replace(wider, how=How.REMOVED) if cut or place in self.silence.removed else wider)
         return tuple(found)
 
-    def gaps(self, call: Holes, silenced: Sequence[Pause], bounds: Bounds, first: int) -> tuple[GapOnTimeline, ...]:
-        """Everything that is silent on purpose or by damage, in the order of the recording."""
+    def gaps(
+        self,
+        call: Holes,
+        silenced: Sequence[Pause],
+        bounds: Bounds,
+        first: int,
+        toned: Mapping[int, Sequence[Span]],
+    ) -> tuple[GapOnTimeline, ...]:
+        """Everything that is silent on purpose or by damage, in the order of the recording.
+
+        Args:
+            call: Has what is damaged.
+            silenced: The pauses as they were carried out.
+            bounds: When the call was.
+            first: Where the recording begins, ticks.
+            toned: Where tones were blanked in each stream, ticks.
+        """
         spans: list[tuple[int, int, int, str, int | None]] = [
             (gap.stream, gap.from_us, gap.to_us, gap.cause, None) for gap in (*self._kept_out, *self.losses.tightened())
         ]
@@ -129,7 +152,14 @@ class SilencePlan:
             start, end = bounds.span(from_us, to_us)
             from_ms, to_ms = (max(0, at - first) // TICKS_PER_MS for at in (start, end))
             placed.append(GapOnTimeline(stream, from_ms, to_ms, cause, pause_place))
+        for stream, blanked in toned.items():
+            for start, end in blanked:
+                from_ms, to_ms = (max(0, at - first) // TICKS_PER_MS for at in (start, end))
+                placed.append(GapOnTimeline(stream, from_ms, to_ms, "tones"))
         return tuple(sorted(placed, key=lambda gap: (gap.from_ms, gap.stream, gap.to_ms)))
+
+    def _ticks(self, from_us: int, to_us: int) -> Span:
+        return (from_us - self._answered_us) // US_PER_TICK, -((self._answered_us - to_us) // US_PER_TICK)
 
     def _is_of_a_pause(self, gap: GapEntry) -> bool:
         return any(

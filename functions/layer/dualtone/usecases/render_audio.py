@@ -26,6 +26,7 @@ from dualtone.domain.audio.positions import TICKS_HZ, TICKS_PER_MS, US_PER_TICK
 from dualtone.domain.audio.quality import Loudness
 from dualtone.domain.audio.reception import Reception
 from dualtone.domain.audio.timeline import Bounds, Timeline, Window
+from dualtone.domain.audio.tone_silence import ToneSilence
 from dualtone.domain.call_files import Manifest, StreamEntry
 from dualtone.domain.media_record import StreamBlock
 from dualtone.domain.pause import Pause
@@ -80,24 +81,32 @@ class Rendering:
 class _Recorder:
     """What becomes of the windows: silenced, mixed, measured, encoded."""
 
-    def __init__(self, encoder: Encoder, rate_hz: int, plan: SilencePlan, position: int) -> None:
+    def __init__(self, encoder: Encoder, timeline: Timeline, plan: SilencePlan) -> None:
         self._encoder = encoder
-        self._rate_hz = rate_hz
+        self._rate_hz = timeline.rate_hz
         self._plan = plan
-        self._position = position
-        self.loudness = Loudness(channels.CHANNELS, rate_hz)
+        self._position = timeline.span[0]
+        rows = [row for row, codings in enumerate(timeline.codings.values()) if plan.has_tones(codings)]
+        self.tones = ToneSilence(rows, self._rate_hz, [span for span, _ in plan.tones]) if rows else None
+        self.loudness = Loudness(channels.CHANNELS, self._rate_hz)
         self.header_pages = bytearray()
-        self.pages = ogg.EqualPages(least_bytes=ogg.LEAST_PAGE_BYTES[rate_hz])
+        self.pages = ogg.EqualPages(least_bytes=ogg.LEAST_PAGE_BYTES[self._rate_hz])
 
     def play(self, window: Window, channel_of: Sequence[int]) -> None:
         self._plan.silence.erase(window, self._position, self._rate_hz)
+        complete = window if self.tones is None else self.tones.add(window, self._position)[0]
         self._position += window.shape[1] * TICKS_HZ // self._rate_hz
+        self._encode(complete, channel_of)
+
+    def finish(self, channel_of: Sequence[int]) -> None:
+        if self.tones is not None:
+            self._encode(self.tones.finish()[0], channel_of)
+        self._keep(self._encoder.finish())
+
+    def _encode(self, window: Window, channel_of: Sequence[int]) -> None:
         stereo = channels.mix(window, channel_of)
         self.loudness.add(stereo)
         self._keep(self._encoder.write(channels.interleave(stereo)))
-
-    def finish(self) -> None:
-        self._keep(self._encoder.finish())
 
     def _keep(self, pages: Iterable[bytes]) -> None:
         for page in pages:
@@ -162,7 +171,7 @@ class RenderAudio:
                 for window in windows:
                     if recorder is None:
                         encoder = running.enter_context(self._start_encoder(timeline.rate_hz))
-                        recorder = _Recorder(encoder, timeline.rate_hz, plan, timeline.span[0])
+                        recorder = _Recorder(encoder, timeline, plan)
                     recorder.play(window, assigned or ())
 
             for blocks in parts:
@@ -178,9 +187,11 @@ class RenderAudio:
             if timeline.is_narrowed:
                 return None
             assert recorder is not None
-            recorder.finish()
+            recorder.finish(assigned)
         first, last = timeline.span
         silenced = plan.silenced(call.removed)
+        found = recorder.tones.found if recorder.tones else {}
+        toned = {streams[row].stream: spans for row, spans in found.items()}
         return Rendering(
             header_pages=bytes(recorder.header_pages),
             pages=recorder.pages,
@@ -190,7 +201,7 @@ class RenderAudio:
             reception=timeline.reception,
             silence_ratio=recorder.loudness.silence_ratio,
             one_sided=recorder.loudness.one_sided,
-            gaps=plan.gaps(call, silenced, bounds, first),
+            gaps=plan.gaps(call, silenced, bounds, first, toned),
             pauses=silenced,
             flags=frozenset(timeline.flags | _shape(len(streams)) | plan.flags),
         )

@@ -31,7 +31,11 @@ _PAYLOAD_TYPES: Final = 128
 
 
 class PayloadTable:
-    """The payload types of one stream."""
+    """The payload types of one stream.
+
+    Attributes:
+        codings: Those that were declared and can be decoded.
+    """
 
     def __init__(self, formats: Sequence[StreamFormat]) -> None:
         """Reads what the manifest declares.
@@ -49,6 +53,8 @@ class PayloadTable:
         ordered = sorted(formats, key=lambda entry: entry.from_us)
         for entry in reversed(ordered):
             table[entry.payload_type % _PAYLOAD_TYPES] = self._kind(entry)
+        kinds = {self._kind(entry) for entry in ordered}
+        self.codings = frozenset(self.codec(kind).coding for kind in kinds if kind >= FIRST_CODEC)
         self._changes: list[tuple[int, Kinds]] = [(0, table)]
         for entry in ordered:
             latest = self._changes[-1][1]

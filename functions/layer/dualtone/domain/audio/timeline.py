@@ -77,6 +77,7 @@ class Timeline:
 
     Attributes:
         reception: What was received on each stream, by stream index.
+        codings: How each stream is coded, as declared or decoded so far.
         flags: What a reader of the recording should know.
     """
 
@@ -119,6 +120,7 @@ class Timeline:
         self._rate_hz = rate_hz
         self._widest_hz = NARROWBAND_HZ
         self.reception = {stream: Reception(declared.get(stream, ())) for stream in tables}
+        self.codings = {stream: set(table.codings) for stream, table in tables.items()}
         self.flags: set[str] = set()
         for spans in declared.values():
             for first, last in spans:
@@ -214,6 +216,7 @@ class Timeline:
         yield from self._emit(first - LONGEST_BURST)
         self._begin()
         for stream, run in runs:
+            self.codings[stream].add(run.codec.coding)
             if not self._track(stream, run.codec.rate_hz).lay(run.decoded):
                 self.flags.add("late_audio")
         yield from self._emit(min(self.span[1], self._bounds.position(until_us)) - LONGEST_BURST)
