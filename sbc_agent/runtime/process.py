@@ -3,7 +3,7 @@
 Two processes (ARCHITECTURE, "The way of a call"): this one speaks SIP and carries sealed files to the cloud; its
 child holds sockets, audio and keys. At SIGTERM or SIGINT no new call is taken, calls in progress are ended and
 written, what can be uploaded within the grace time is, and the exit status is 0. A second signal does not wait for
-the hold-back.
+the hold-back. At SIGUSR1 no new call is taken either, but those in progress go on to their own end: then it stops.
 
 Whichever of the two dies, the other ends at once, and the service manager starts both again. The new run goes on with
 the calls that its journal names, so the way from the start to the first answer is short: the child is started before
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _LOCK_NAME: Final = "agent.lock"
 _STATS_TIMEOUT_S: Final = 2.0
+_FINISH_LOOK_S: Final = 0.2
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -128,6 +129,7 @@ class Agent:
         self._addresses: SipAddresses | None = None
         self._stop_asked = 0
         self._stopping = asyncio.Event()
+        self._finishing: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Runs until stopped; returns the exit status."""
@@ -135,7 +137,8 @@ class Agent:
         loop.set_exception_handler(self._unexpected)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read anew
+        for later in (signal.SIGHUP, signal.SIGUSR1):  # until there is something to read anew, or to finish
+            signal.signal(later, signal.SIG_IGN)
         self._started = loop.time()
         boot_id, legacy = journal.boot_id(), self._legacy()
         clock = AgentClock.measured() if legacy.clock_offset_us is None else AgentClock(legacy.clock_offset_us)
@@ -150,6 +153,7 @@ class Agent:
         kept = Journal(self._journal_dir, boot_id=boot_id, clock_offset_us=clock.offset_us, log=self._log)
         addresses = await self._listen(legacy, kept)
         loop.add_signal_handler(signal.SIGHUP, self._shell.reload_certificate)
+        loop.add_signal_handler(signal.SIGUSR1, self._finish)
         ready = asyncio.create_task(self._open_cloud(clock, addresses))
         stopped = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._look_after_room())
@@ -164,8 +168,9 @@ class Agent:
                 self._media_died(died.result())
             return await self._drain(died)
         finally:
-            for task in (ready, stopped, looking, watching, singing):
-                task.cancel()
+            for task in (ready, stopped, looking, watching, singing, self._finishing):
+                if task is not None:
+                    task.cancel()
             if self._metrics is not None:
                 await self._metrics.close()
             if self._cloud is not None:
@@ -309,6 +314,18 @@ class Agent:
             with contextlib.suppress(Unavailable):
                 self._media.drain(flush=True)
 
+    def _finish(self) -> None:
+        """No new call is taken; when the last one has ended, a stop follows."""
+        if self._finishing is None:
+            self._log.info("finishing", calls=self._shell.recorder.calls)
+            self._shell.take_no_more()
+            self._finishing = asyncio.create_task(self._stop_after_the_last_call())
+
+    async def _stop_after_the_last_call(self) -> None:
+        while self._shell.recorder.calls:  # noqa: ASYNC110 - a look five times a second, once in an agent's life
+            await asyncio.sleep(_FINISH_LOOK_S)
+        self._stopping.set()
+
     async def _drain(self, died: asyncio.Task[int]) -> int:
         """Ends calls, lets the media process write them, uploads within the grace time."""
         await self._shell.drain()
@@ -378,7 +395,7 @@ class Agent:
             "agent": self._identity.agent,
             "tenant": self._identity.tenant,
             "version": version(),
-            "draining": self._stopping.is_set(),
+            "draining": self._stopping.is_set() or self._finishing is not None,
             "revoked": self._revocation.is_revoked,
             "uptime_ms": round(1000 * (asyncio.get_running_loop().time() - self._started)),
             "pids": {"sip": os.getpid(), "media": self._media.pid},

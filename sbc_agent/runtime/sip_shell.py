@@ -203,6 +203,10 @@ class SipShell:
         """What happened on the wire."""
         return self._server.counters
 
+    def take_no_more(self) -> None:
+        """Refuses new sessions by 503, and says so to OPTIONS; those that there are go on."""
+        self._server.draining = True
+
     async def drain(self, grace_s: float = 4.0) -> None:
         """Takes no new sessions, ends those that there are by BYE, and waits for the peers' answers.
 

@@ -216,6 +216,25 @@ def test_a_stop_in_the_middle_of_a_call_loses_nothing(site: Site) -> None:
     assert sum(entry.received for entry in manifest.statistics) >= sum(result.packets) - 4
 
 
+def test_an_agent_that_is_to_finish_lets_its_calls_end(site: Site) -> None:
+    """SIGUSR1: new calls are refused at once, the one in progress goes on to its own end, and only then it stops."""
+    with site.running() as (process, ready, log):
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(site.call, ready, 100)
+            site.wait_until(lambda report: report["media"].get("received", 0) >= 20)
+            process.send_signal(signal.SIGUSR1)
+            site.wait_until(lambda report: report["draining"] == 1)
+            with pytest.raises(CallFailed, match="503"):
+                site.call(ready, 5)
+            result = call.result()
+        assert process.wait(60) == 0
+    assert (result.ended_by, result.packets, result.bye_status) == ("us", [100, 100], 200)
+    (manifest_key,) = [key for key in site.objects() if key.endswith("manifest.json")]
+    manifest = verified_manifest(site.body(manifest_key), AgentKey.load(site.state, AGENT).public_der())
+    assert (manifest.end_reason, sum(entry.received for entry in manifest.statistics)) == ("bye", 200)
+    assert [line["calls"] for line in map(json.loads, log) if line["event"] == "finishing"] == [1]
+
+
 def test_the_death_of_the_media_process_ends_the_agent(site: Site) -> None:
     """An agent without its media process records nothing: it alarms and ends, so that it is started again."""
     with site.running() as (process, ready, log):
