@@ -37,7 +37,7 @@ from tests.fuzz.targets import messages
 from tests.fuzz.wire_calls import LiveCalls
 
 FLOOD_HOST = "127.0.0.3"
-STREAMS = 3_000
+STREAMS = 2_400
 LIVE = 3
 BATCH = 100
 SAMPLE_EVERY = 5_000

@@ -38,7 +38,7 @@ def settings(order: dict[str, object]) -> MediaSettings:
         spool_dir=Path(str(order["directory"]), "spool"),
         address="127.0.0.1",
         port_first=10_000,
-        port_last=30_000,
+        port_last=14_899,
         pool_size=int(str(order["streams"])),
         hold_back_ms=1_000,
         ingest_key=IngestKeySettings(key_arn=KEY_ARN, public_key_der=base64.b64decode(str(order["ingest_key"]))),
