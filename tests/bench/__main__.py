@@ -63,9 +63,11 @@ def main() -> int:
     arguments = parser.parse_args()
     result: dict[str, Any] = {"machine": machine()}
     if arguments.only in (None, "agent"):
-        from tests.bench import engine  # noqa: PLC0415 - each benchmark needs only its own parts
+        from tests.bench import engine, setups, tones  # noqa: PLC0415 - each benchmark needs only its own parts
 
         result |= engine.run(calls=arguments.calls, seconds=arguments.seconds)
+        result |= setups.run(calls=arguments.calls)
+        result["us_per_packet_tones"] = round(tones.us_per_packet(2 * arguments.calls), 2)
     if arguments.only in (None, "finalize"):
         from tests.bench import finalize  # noqa: PLC0415 - as above
 
