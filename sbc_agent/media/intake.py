@@ -201,6 +201,7 @@ class Intake:
         rounds = 0
         while packets.row.size:
             rest = self._take_ordinary(packets, source, buffer)
+            self._drop_foreign(packets, source, rest)
             packets, source = _select(packets, rest), source[rest]
             single = np.ones(packets.row.size, np.bool_)
             if rounds < _ROUNDS:
@@ -288,6 +289,16 @@ class Intake:
         np.add.at(self.counters.stored, packets.row, 1)
         rest: npt.NDArray[np.bool_] = ~(ordinary | copies)
         return rest
+
+    def _drop_foreign(self, packets: Packets, source: npt.NDArray[np.uint64], rest: npt.NDArray[np.bool_]) -> None:
+        """Takes out of the rest what came from elsewhere before the locked source was heard again: a flood, mostly."""
+        row, last_us = packets.row, self.last_us[packets.row]
+        early = np.flatnonzero(rest & (source != self._source[row]) & (packets.arrival_us <= last_us))
+        for index in early.tolist():
+            one = int(row[index])
+            if self._locks[one].is_foreign(int(packets.arrival_us[index]), int(last_us[index])):
+                self.counters.foreign_source[one] += 1
+                rest[index] = False
 
     def _alike(self, packets: Packets, slot: Int64s) -> npt.NDArray[np.bool_]:
         """Which packets are copies of those in their slots: alike, and not much later."""

@@ -23,7 +23,7 @@ from sbc_agent.media.tones import Tones
 
 DRAIN_EVERY_TICKS: Final = 3  # larger batches cost less; the kernel's buffers hold seconds
 QUARANTINE_US: Final = 30_000_000  # a shut port listens again a little before the SIP process may hand it out
-_DRAINS_IN_A_ROW: Final = 16  # more than any buffer holds; a flood must not keep a tick from ending
+_DRAINS_IN_A_ROW: Final = 64  # about what a buffer holds; a flood must not keep a tick from ending
 
 
 class Lines:

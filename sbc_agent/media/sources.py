@@ -5,8 +5,8 @@ signalling peer. An attacker who sends to a port must still not get a word in. S
 
 1. after a re-INVITE, within ``RELEARN_US``: the peer said that something would change;
 2. when the locked source has been silent for ``SILENCE_US``;
-3. or after ``PROBATION`` packets without one from the locked source in between (RFC 3550 appendix A.1); they are kept
-   meanwhile, and none is lost.
+3. or after ``PROBATION`` packets without one from the locked source in between (RFC 3550 appendix A.1), nor for
+   ``PROBATION_US``, so that sending fast gains nothing; they are kept meanwhile, and none is lost.
 
 Pure; times are microseconds of the agent's clock.
 """
@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 RELEARN_US: Final = 5_000_000
 SILENCE_US: Final = 1_000_000
 PROBATION: Final = 5
+PROBATION_US: Final = 200_000  # more than three of the longest packet times that are used
 
 _P = TypeVar("_P")
 
@@ -53,7 +54,12 @@ class SourceLock(Generic[_P]):
         """
         if not self.source or arrival_us <= self.relearn_until_us or arrival_us - last_us >= SILENCE_US:
             return True
-        return source == self.candidate and len(self.waiting) + 1 >= PROBATION
+        has_waited = len(self.waiting) + 1 >= PROBATION and arrival_us - last_us >= PROBATION_US
+        return source == self.candidate and has_waited
+
+    def is_foreign(self, arrival_us: int, last_us: int) -> bool:
+        """Whether a packet of another source than the locked one can only be foreign: that one is heard after it."""
+        return bool(self.source) and self.relearn_until_us < arrival_us <= last_us
 
     def adopt(self, source: int) -> list[_P]:
         """Locks on a source; returns its packets that waited."""
