@@ -235,3 +235,49 @@ def test_legs_stay_in_time_when_one_clock_is_off() -> None:
         _, laid = laid_out(media, seconds=minutes * 60 + 10)
         expected = count * 160 * (1 + ppm / 1e6)
         assert abs(laid.span[1] - expected) <= 320
+
+
+def test_two_legs_stay_together_for_an_hour() -> None:
+    """Clocks 100 ppm fast and slow: what both hear at one moment is never more than 40 ms apart on the two rows.
+
+    Each side clicks once a minute, at the same moment; its clock stamps that moment by its own time.
+    """
+    minutes, media = 60, []
+    for stream, ppm in ((0, 100), (1, -100)):
+        rate = 1 + ppm / 1e6
+        samples = np.full(minutes * 60 * 8000 + 8000, 0xD5, np.uint8)
+        for minute in range(minutes):
+            samples[round((minute * 60 + 30) * 8000 * rate)] = 0xAA
+        for second in range(minutes * 60):
+            number = second * 50 + np.arange(50)
+            media.append(
+                StreamBlock(
+                    stream=stream,
+                    ssrc=stream,
+                    sequence=(number % 65_536).astype(np.uint16),
+                    timestamp=(number * 160).astype(np.uint32),
+                    arrival_us=ANSWERED_US + (number * 20_000 / rate).astype(np.int64) + number % 7 * 1000,
+                    payload_type=np.full(50, 8, np.uint8),
+                    size=np.full(50, 160, np.uint16),
+                    payload=samples[second * 8000 : second * 8000 + 8000],
+                )
+            )
+    media.sort(key=lambda block: int(block.arrival_us[0]))
+    heard, _ = laid_out(media, streams=2, seconds=minutes * 60 + 10)
+    places = [np.flatnonzero(np.abs(row.astype(np.int64)) > 20_000) for row in heard]
+    assert [place.size for place in places] == [minutes, minutes]
+    apart = np.abs(places[0] - places[1])
+    assert apart.max() <= 40 * 8
+    true = (np.arange(minutes) * 60 + 30) * 8000
+    assert max(np.abs(place - true).max() for place in places) <= 40 * 8
+
+
+def test_a_border_is_soft() -> None:
+    """Where a packet is missing, speech fades within 2.5 ms; two milliseconds and a half later all is as it was."""
+    kept = packets(ALICE[:16_000])
+    hard, _ = laid_out(blocks([*kept[:50], *kept[60:]]))
+    soft, _ = laid_out(blocks([*kept[:50], *kept[60:]]), fades=True)
+    changed = np.flatnonzero(hard[0] != soft[0])
+    allowed = [(0, 20), (7980, 8000), (9600, 9620), (15_980, 16_000)]
+    assert changed.size
+    assert all(any(first <= place < last for first, last in allowed) for place in changed.tolist())

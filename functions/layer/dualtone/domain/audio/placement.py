@@ -11,7 +11,8 @@ a restarted encoder, a hold during which the timestamps stood still. Packets tha
 burst agree again within that second, and are placed by their timestamps.
 
 No two clocks run alike: at 50 ppm two telephones are 20 ms apart after seven minutes. So the fastest packet of every
-minute is compared with that of the first; once they differ by 20 ms the source slips by 20 ms, where it is quietest.
+minute is compared with that of the first; once they differ by 10 ms the source slips by 10 ms, where it is quietest.
+Two legs whose clocks are 100 ppm off, one fast and one slow, so stay within 32 ms of each other.
 
 All positions of a source are in units of its own clock since the call's origin: 8,000 a second for telephones, 48,000
 for Opus. Timestamps wrap at 2**32 and are only ever compared modulo that.
@@ -35,8 +36,8 @@ TOLERANCE: Final = TICKS_HZ // 5
 LOOK_AHEAD: Final = TICKS_HZ
 """How long a disagreement must last to be believed, and from how long a beginning the anchor is taken: one second."""
 
-SLIP: Final = TICKS_HZ // 50
-"""By how much a source is moved at once when its clock has drifted so far: 20 ms."""
+SLIP: Final = TICKS_HZ // 100
+"""By how much a source is moved at once when its clock has drifted so far: 10 ms."""
 
 _STEADY: Final = 50
 _JITTER_WORTH_CORRECTING: Final = TICKS_HZ // 100
@@ -103,7 +104,7 @@ class Anchor:
             late: int64[n], arrival minus place of the window's packets.
 
         Returns:
-            By how much the source should slip from somewhere in this window on: 0, or 20 ms to either side.
+            By how much the source should slip from somewhere in this window on: 0, or 10 ms to either side.
         """
         if late.size < _STEADY:
             return 0
