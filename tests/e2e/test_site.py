@@ -40,6 +40,15 @@ def _added(local: Local, *lines: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+) +(\S+)$", told, re.MULTILINE))
 
 
+def _written(directory: Path, local: Local, shown: dict[str, str]) -> None:
+    """The person's settings."""
+    path = directory / "dualtone" / "desk.toml"
+    path.parent.mkdir()
+    lines = {"agent": local.line["agent_lan"], "token": shown["token"], "fingerprint": shown["fingerprint"]}
+    path.write_text("".join(f'{name} = "{value}"\n' for name, value in lines.items()))
+    path.chmod(0o600)
+
+
 def _metric(local: Local, name: str) -> float:
     text = requests.get(local.line["metrics"], timeout=10).text
     return sum(
@@ -62,10 +71,7 @@ def test_a_desk_pauses_its_own_call_on_the_agent(local: Local, tmp_path: Path) -
     shown = _added(local, "+442079460101")
     port = address.rpartition(":")[2]
     assert shown["agent"] == f"https://127.0.0.1:{port}" if port != "0" else shown["agent"]
-    path = tmp_path / "dualtone" / "desk.toml"
-    path.parent.mkdir()
-    path.write_text(f'agent = "{address}"\ntoken = "{shown["token"]}"\nfingerprint = "{shown["fingerprint"]}"\n')
-    path.chmod(0o600)
+    _written(tmp_path, local, shown)
     assert _desk(local, tmp_path, "pause").returncode == 5
     with Talking(local, 8) as talking:
         assert _desk(local, tmp_path, "pause").stdout == "paused: nothing of this call is being kept\n"
@@ -80,6 +86,53 @@ def test_a_desk_pauses_its_own_call_on_the_agent(local: Local, tmp_path: Path) -
         ("pause", "desk:desk"),
         ("resume", "desk:desk"),
     ]
+
+
+def test_a_desk_keeps_one_call_and_disowns_another(tmp_path: Path) -> None:
+    """On demand: it waits until the desk keeps it. Personal: nothing leaves the site. Regulated: a sentence says no."""
+    on_demand, private, regulated = "+442079460701", "+442079460702", "+442079460703"
+    why = {"basis": "legitimate_interests"}
+    rules: list[dict[str, object]] = [
+        {"id": "dealers", "match": {"lines": [regulated]}, "record": "always", "regulated": True, **why},
+        {"id": "asked", "match": {"lines": [on_demand]}, "record": "on_demand", **why},
+        {"id": "own", "match": {"lines": [private]}, "record": "always", "personal_allowed": True, **why},
+    ]
+    running = start_local(tmp_path / "local", "--hold-back", "1")
+    try:
+        administrator = ApiClient(running.line["api"], running.line["tenants"]["acme"]["administrator"])
+        administrator.put("/v1/recording-policy", {"rules": rules}, if_match='"0"')
+        _waited(lambda: any((tmp_path / "local").rglob("recording-policy.json")), 20)
+        shown = _added(running, on_demand, private, regulated)
+        _written(tmp_path, running, shown)
+        with Talking(running, 6, wait=False, callee=on_demand) as talking:
+            _waited(lambda: _state(running, tmp_path) == "waiting", 10)
+            assert _desk(running, tmp_path, "keep").stdout == "this call is kept\n"
+            assert _state(running, tmp_path) == "recording"
+            kept = talking.ended()["sip_call_id"]
+        with Talking(running, 5, wait=False, callee=private) as talking:
+            _waited(lambda: _state(running, tmp_path) == "waiting", 10)
+            assert _desk(running, tmp_path, "personal").stdout == "personal: nothing of this call is kept\n"
+            assert _state(running, tmp_path) == "not_recorded"
+            disowned = talking.ended()["sip_call_id"]
+        with Talking(running, 5, wait=False, callee=regulated) as talking:
+            _waited(lambda: _state(running, tmp_path) == "recording", 10)
+            done = _desk(running, tmp_path, "personal")
+            assert (done.returncode, done.stderr) == (
+                6,
+                "dualtone desk: this line must be recorded: the call is kept\n",
+            )
+            last = talking.ended()["sip_call_id"]
+        running.wait_recorded(kept)
+        running.wait_recorded(last)
+        assert running.officer.status(f"/v1/calls?sip_call_id={disowned}") == 404
+    finally:
+        assert stop_local(running) == 0
+
+
+def _state(local: Local, directory: Path) -> str | None:
+    """How the desk's one call stands."""
+    calls = json.loads(_desk(local, directory, "status", "--json").stdout)["calls"]
+    return calls[0]["state"] if calls else None
 
 
 def test_a_revoked_agent_stops_within_a_minute(tmp_path: Path) -> None:
