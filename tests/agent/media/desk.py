@@ -154,9 +154,7 @@ class Desk:
         formats: tuple[FormatSpec, ...] = (PCMA, EVENTS),
     ) -> None:
         streams = self.streams(*active or (True, True), formats=formats)
-        begin = messages.Begin(
-            call=CALL, at_us=self.now_us, streams=streams, waits=waits, silent=silent, policy=policy
-        )
+        begin = messages.Begin(call=CALL, at_us=self.now_us, streams=streams, waits=waits, silent=silent, policy=policy)
         self.tell(begin)
 
     def decide(self, *, keep: bool) -> None:
