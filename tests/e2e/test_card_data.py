@@ -20,6 +20,7 @@ from tests.e2e.talking import Talking
 
 HOLD_BACK_S = 1.0
 FIRST_S, EVERY_S = 3.0, 0.3
+LEAKAGE = 10  # of the other side into a silent one, by coding both together: 70 dB below full scale
 POLICY: dict[str, Any] = {
     "rules": [{"id": "shop", "match": {}, "record": "always", "tones": "blank", "basis": "legitimate_interests"}]
 }
@@ -99,6 +100,6 @@ def test_a_menus_keys_are_blanked_and_the_rest_is_heard(shop: Local, tmp_path: P
     assert 1000 * (FIRST_S + 3 * EVERY_S + 0.1) <= gap["to_ms"] <= 1000 * (FIRST_S + 3 * EVERY_S + 0.25)
     played = listening.decode_opus(shop.officer.audio(recording["recording_id"]))
     caller = played[:, gap["channel"], None]
-    assert proofs.peak(caller, gap["from_ms"], gap["to_ms"]) <= proofs.MAX_GAP_PEAK
+    assert proofs.peak(caller, gap["from_ms"], gap["to_ms"]) <= LEAKAGE
     bob = listening.read_wav(Path(__file__).parents[1] / "vectors" / "speech" / "bob.wav")
     assert proofs.likeness(bob[: played.shape[0]], played[: bob.size, 1 - gap["channel"]], []) >= 0.85
