@@ -79,6 +79,7 @@ def run(config: AgentConfig, *, check_only: bool, child: MediaChild | None = Non
             sys.stderr.write(f"{finding.severity}: {finding.message}\n")
         return 1 if fatal else 0
     can_dump = not process_limits.forbid_core_dumps()
+    process_limits.come_first(process_limits.ANSWERS_SECOND)  # where it may not, it is one among others
     with _alone(config.agent.state_dir):
         identity = Identity.load(config.agent.state_dir)
         key = AgentKey.load(config.agent.state_dir, identity.agent)
