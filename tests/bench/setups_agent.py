@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dualtone.domain.ids import CallId, TenantId
+from sbc_agent.media import process_limits
 from sbc_agent.media.client import MediaClient
 from sbc_agent.media.messages import Event
 from sbc_agent.runtime import journal
@@ -59,6 +60,7 @@ def profiling(path: str | None) -> Iterator[None]:
 
 async def main() -> None:
     order = json.loads(sys.stdin.readline())
+    process_limits.come_first(process_limits.ANSWERS_SECOND)  # as the agent's own process does
     directory = Path(str(order["directory"]))
     media_order = {"spool": str(directory / "spool"), "key": order["key"]}
     client = MediaClient.spawn(settings(media_order, int(order["streams"]) // 2))
