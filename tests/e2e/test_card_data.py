@@ -20,6 +20,7 @@ from tests.e2e.talking import Talking
 
 HOLD_BACK_S = 1.0
 FIRST_S, EVERY_S = 3.0, 0.3
+RECORD_S = 1.0  # what had left the hold-back is cut by whole records, which no key opens any more
 LEAKAGE = 10  # of the other side into a silent one, by coding both together: 70 dB below full scale
 POLICY: dict[str, Any] = {
     "rules": [{"id": "shop", "match": {}, "record": "always", "tones": "blank", "basis": "legitimate_interests"}]
@@ -79,7 +80,7 @@ def test_a_card_number_that_nobody_paused_for_is_nowhere(shop: Local, sealed: Se
     assert {gap["channel"] for gap in gaps} == {0, 1}
     assert all(gap["certificate"] for gap in gaps)
     first_ms = min(gap["from_ms"] for gap in gaps)
-    assert 1000 * (FIRST_S - 0.6) <= first_ms <= 1000 * FIRST_S
+    assert 1000 * (FIRST_S - 0.6 - RECORD_S) <= first_ms <= 1000 * FIRST_S
     played = listening.decode_opus(shop.officer.audio(recording["recording_id"]))
     assert proofs.peak(played, first_ms, 11_000) <= proofs.MAX_GAP_PEAK
     assert np.abs(played[: round(first_ms * 8) - 800]).max() > 1_000
