@@ -38,6 +38,7 @@ from tests.fuzz.wire_calls import LiveCalls
 
 FLOOD_HOST = "127.0.0.3"
 STREAMS = 2_400
+FIRST_PORT = 10_000
 LIVE = 3
 BATCH = 100
 SAMPLE_EVERY = 5_000
@@ -200,7 +201,7 @@ def run(count: int, seed: int) -> Figures:
 
 @contextmanager
 def running_agent(
-    directory: Path, *, streams: int = STREAMS, live: int = LIVE
+    directory: Path, *, streams: int = STREAMS, live: int = LIVE, first_port: int = FIRST_PORT
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """An agent's processes and what it says when it is ready.
 
@@ -208,6 +209,7 @@ def running_agent(
         directory: For its spool, journal and log.
         streams: How many it receives at once.
         live: How many calls, the first ones, stay in its spool.
+        first_port: From where on it looks for ports.
     """
     key = directory / "agent.key"
     write_agent_key(key)
@@ -218,7 +220,14 @@ def running_agent(
         ingest = base64.b64encode(public_der(ingest_key())).decode()
         _say(
             process,
-            {"directory": str(directory), "key": str(key), "ingest_key": ingest, "streams": streams, "live": live},
+            {
+                "directory": str(directory),
+                "key": str(key),
+                "ingest_key": ingest,
+                "streams": streams,
+                "first_port": first_port,
+                "live": live,
+            },
         )
         yield process, _hear(process)
     finally:

@@ -1,9 +1,9 @@
 """The agent that is fuzzed over the wire, in a process of its own: SIP sockets, recorder, journal, media process.
 
-Standard input: one JSON line {"directory", "key", "ingest_key" (base64), "streams", "live"}, then "stop". Standard
-output, a JSON line each: {"udp", "tcp", "pids"} when ready; {"counters", "finished"} when all calls are ended, sealed
-and on disk. Its limits are out of the way: every message is to be read. All calls but the first, which live, are freed
-when they are finished, as the cloud's receipts do.
+Standard input: one JSON line {"directory", "key", "ingest_key" (base64), "streams", "first_port", "live"}, then "stop".
+Standard output, a JSON line each: {"udp", "tcp", "pids"} when ready; {"counters", "finished"} when all calls are ended,
+sealed and on disk. Its limits are out of the way: every message is to be read. All calls but the first, which live, are
+freed when they are finished, as the cloud's receipts do.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sbc_agent.runtime.sip_shell import SipSettings, SipShell
 from tests.agent.media.sealed_call import AGENT, KEY_ARN, TENANT
 
 ANY = ("127.0.0.1", 0)
+SPARE = 98  # ports that somebody else may have
 PLENTY = Rate(1e9, 1e9)
 
 
@@ -37,8 +38,8 @@ def settings(order: dict[str, object]) -> MediaSettings:
         agent_key_path=Path(str(order["key"])),
         spool_dir=Path(str(order["directory"]), "spool"),
         address="127.0.0.1",
-        port_first=10_000,
-        port_last=14_899,
+        port_first=int(str(order["first_port"])),
+        port_last=int(str(order["first_port"])) + 2 * int(str(order["streams"])) + SPARE,
         pool_size=int(str(order["streams"])),
         hold_back_ms=1_000,
         ingest_key=IngestKeySettings(key_arn=KEY_ARN, public_key_der=base64.b64decode(str(order["ingest_key"]))),

@@ -15,7 +15,7 @@ def test_at_twice_the_capacity_new_calls_are_refused_at_once_and_running_ones_ke
     tmp_path: Path,
 ) -> None:
     """REQ: RFC 3261 section 21.5.4: 503 without Retry-After; every packet of the running calls is in the spool."""
-    with running_agent(tmp_path, streams=2 * CALLS, live=CALLS) as (agent, ready):
+    with running_agent(tmp_path, streams=2 * CALLS, live=CALLS, first_port=9_000) as (agent, ready):
         with LiveCalls(tuple(ready["udp"]), CALLS) as live:
             refused = [live.another(f"more-{number}") for number in range(CALLS)]
             while live.sent < 50:
