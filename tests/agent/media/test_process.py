@@ -296,10 +296,9 @@ def test_a_paused_call_is_silent_over_a_kill_until_it_is_resumed(tmp_path: Path)
     directory = tmp_path / "spool" / CALL
 
     async def send(client: MediaClient, first: int, count: int, until: Callable[[Stats], int], seen: int) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            for number in range(first, first + count):
-                for side, port in enumerate(client.ports[:2]):
-                    peer.sendto(packet(number, speech(side, number), ssrc=side), ("127.0.0.1", port))
+        for number in range(first, first + count):
+            for side, port in enumerate(client.ports[:2]):
+                peer.sendto(packet(number, speech(side, number), ssrc=side), ("127.0.0.1", port))
         async with asyncio.timeout(DEADLINE_S):
             while until(await client.stats()) < seen:
                 pass
@@ -344,7 +343,8 @@ def test_a_paused_call_is_silent_over_a_kill_until_it_is_resumed(tmp_path: Path)
             assert (entry.from_us, entry.to_us) == (from_us, answers(heard)[1].at_us)
             assert {gap.cause for gap in call.manifest.gaps} == {"payment", "restart"}
 
-    asyncio.run(second_run(asyncio.run(first_run())))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        asyncio.run(second_run(asyncio.run(first_run())))
 
 
 def test_a_stopped_process_loses_nothing(tmp_path: Path) -> None:
