@@ -184,6 +184,7 @@ def test_a_call_that_was_discarded_may_be_kept_from_a_later_moment(tmp_path: Pat
     desk.pause(desk.now_us, "manual")
     desk.resume("manual")
     desk.decide(keep=False)
+    desk.settle_jobs()  # what is kept later waits until what was discarded is gone
     number = desk.talk(2, number)
     kept_us = desk.now_us
     desk.decide(keep=True)
@@ -370,11 +371,11 @@ class Waits(RuleBasedStateMachine):
     @precondition(lambda self: self.state == "none" and not self.was_kept)
     @rule(silent=st.sampled_from([False, False, True]))
     def begin(self, silent: bool) -> None:
-        self.desk.run(0.1)
-        if CALL not in self.desk.engine._recordings:
-            self.desk.run(31)  # ports have rested
-            self.desk.begin(waits=True, silent=silent)
-            self.state, self.ended = "waiting", False
+        self.desk.settle_jobs()
+        self.desk.run(31)  # ports have rested
+        assert CALL not in self.desk.engine._recordings
+        self.desk.begin(waits=True, silent=silent)
+        self.state, self.ended = "waiting", False
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.5]))
     def talk(self, seconds: float) -> None:
@@ -452,6 +453,7 @@ class Waits(RuleBasedStateMachine):
         if self.state != "none" and not self.ended:
             desk.end()
         if self.state == "kept":
+            desk.settle_jobs()
             desk.run(3)
             desk.settle()
             assert open_call(desk.spool_dir / CALL).manifest.call == CALL
