@@ -212,7 +212,11 @@ def rendered(
 
 def played(rendering: Rendering, rate_hz: int = WIDE_HZ) -> Pcm:
     """What is heard of a recording: int16[2, n]."""
-    ogg = rendering.header_pages + b"".join(rendering.pages)
+    return played_file(rendering.header_pages + b"".join(rendering.pages), rate_hz)
+
+
+def played_file(ogg: bytes, rate_hz: int = WIDE_HZ) -> Pcm:
+    """What is heard of an Ogg file of two channels: int16[2, n]."""
     heard = _ffmpeg(ogg, to=("-f", "s16le", "-ar", str(rate_hz), "-ac", "2"))
     return np.frombuffer(heard, "<i2").reshape(-1, 2).T
 

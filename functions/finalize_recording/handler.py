@@ -1,4 +1,4 @@
-"""Lambda: a manifest arrived (S3 event in an SQS message), or a call went silent (the sweeper's word): finalise it."""
+"""Lambda: a manifest arrived (S3 event in an SQS message), a call went silent, or it is to be rendered anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def _message(record: SQSRecord) -> None:
     """Does what one message asks."""
     for request in finalize_queue.requests(record.json_body):
         try:
-            if request.lasted_until_ms is None:
+            if request.after is not None:
+                outcome = finalizer().again(request.key, request.after)
+            elif request.lasted_until_ms is None:
                 outcome = finalizer()(request.key)
             else:
                 outcome = finalizer().interrupted(request.key, request.lasted_until_ms)

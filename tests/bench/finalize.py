@@ -1,9 +1,10 @@
-"""How fast a call of G.711 is finalised: a real upload through the real use case, the real ffmpeg, and moto as AWS.
+"""How fast a call is finalised: a real upload of G.711 through the real use case, the real ffmpeg, and moto as AWS.
 
 The parties speak in turn, with pauses and overlaps, over a little line noise. CPU time is that of this process and its
 ffmpeg, both kept on one core, moto's own work included. ``finalize_rest_x_realtime`` is the same without encoder and
-without AWS: verify, unseal, decode, lay out, mix, measure, pad, seal. ``--memory`` measures the peak of a long call in
-a process that holds nothing else. ``python -m tests.bench.finalize --minutes 60 --memory``.
+without AWS: verify, unseal, decode, lay out, mix, measure, pad, seal. G.722, Opus and G.729 are rendered without AWS:
+decoders, resampling and encoder are all that differs, and both parties speak at once. ``--memory`` measures the peak of
+a long call in a process that holds nothing else. ``python -m tests.bench.finalize --minutes 60 --memory``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +40,8 @@ from dualtone.usecases.render_audio import RenderAudio
 from dualtone.usecases.seal_recording import seal
 from infra.local.moto_fixes import mended
 from tests.adapters.finalize.cloud import CREDENTIALS, decode, made_cloud, start_cold
-from tests.call_samples import ANSWERED_US, CALL, INGEST_KEY, TENANT, AgentKey, Upload, compress, speech, upload
+from tests.call_samples import ANSWERED_US, CALL, INGEST_KEY, TENANT, AgentKey, Upload, blocks, compress, speech, upload
+from tests.codec_samples import Reading, g722, g729, manifest, opus
 from tests.listening import correlation
 
 RATE: Final = 8000
@@ -109,6 +112,7 @@ def run(minutes: int = 10) -> dict[str, Any]:
             (recording,) = cloud.recordings(again)
             start_cold()
         rest = _rest(minutes)
+        coded = coded_x_realtime(max(1, minutes // 5))
     seconds = 60.0 * minutes
     judged = [correlation(heard[: 60 * RATE, side], conversation()[side])[0] for side in range(2)]
     return {
@@ -120,6 +124,7 @@ def run(minutes: int = 10) -> dict[str, Any]:
         "finalize_wall_s": round(wall, 3),
         "finalize_bytes_per_second": round(recording["vault_size_bytes"] / seconds),
         "finalize_correlation": round(min(judged), 3),
+        **coded,
     }
 
 
@@ -194,6 +199,26 @@ def _finalised(disk: Any, manifest_key: str, key: Any, render: RenderAudio) -> i
         root=bytes(32),
     )
     return len(sealed.data)
+
+
+def coded_x_realtime(minutes: int) -> dict[str, float]:
+    """CPU of rendering a call of two parties in other codecs, decoders and encoder included: times real time."""
+    repeats = minutes * 5
+    figures = {}
+    for name, coded in (("g722", g722), ("opus", opus), ("g729", g729)):
+        sides = [replace(one, payloads=[*one.payloads[:600]] * repeats) for one in map(coded, ("alice", "bob"))]
+        kept = [
+            packet for stream, side in enumerate(sides) for packet in side.packets(stream=stream, ssrc=SSRC[stream])
+        ]
+        streams = [side.entry(stream, str(stream)) for stream, side in enumerate(sides)]
+        said, parts = manifest(kept, streams), [[one] for one in blocks(kept)]
+        before = _cpu()
+        rendering = RenderAudio(opus_encoder.started, speech_decoder.start)(said, Reading(), parts)
+        own, children = (after - earlier for after, earlier in zip(_cpu(), before, strict=True))
+        assert rendering is not None
+        assert rendering.duration_ms >= 59_000 * minutes
+        figures[f"finalize_{name}_x_realtime"] = round(60 * minutes / (own + children), 1)
+    return figures
 
 
 def peak_mb(minutes: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The finaliser's queue: notices of S3 that something arrived, and the sweeper's word that a call went silent.
 
-The sweeper's message is ``{"interrupted": {"key": <where the manifest would lie>, "lasted_until_ms": <Unix ms>}}``.
-Both kinds name opaque ids only, and may come twice, late and in any order.
+The sweeper's message is ``{"interrupted": {"key": <where the manifest would lie>, "lasted_until_ms": <Unix ms>}}``. An
+operator's is ``{"again": {"key": <the manifest's>, "after": <generation>}}``: render a call anew whose upload is kept.
+All kinds name opaque ids only, and may come twice, late and in any order.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ class Request:
         key: An object of the ingest bucket that arrived; of a silent call, where its manifest would lie.
         lasted_until_ms: Until when a silent call lasted by its agent's word, Unix time; 0 if it never said, None for an
             object that arrived.
+        after: The generation after which a call is to be rendered anew; None for the other messages.
     """
 
     key: str
     lasted_until_ms: int | None = None
+    after: int | None = None
 
 
 class FinalizeQueue:
@@ -67,6 +70,8 @@ def requests(body: object) -> Iterator[Request]:
     try:
         if "interrupted" in body:
             yield Request(str(body["interrupted"]["key"]), int(body["interrupted"]["lasted_until_ms"]))
+        if "again" in body:
+            yield Request(str(body["again"]["key"]), after=int(body["again"]["after"]))
         for notice in body.get("Records", []):
             yield Request(unquote_plus(_key(notice)))
     except (KeyError, TypeError, ValueError) as error:

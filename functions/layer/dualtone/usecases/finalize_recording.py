@@ -182,6 +182,27 @@ class FinalizeRecording:
             return self._repeated(place) if call is None else self._next_generation(call, agent_key)
         return self._with_manifest(place, data)
 
+    def again(self, key: str, after: int) -> Finalized:
+        """Renders a call anew as its next generation: a later version may decode what an earlier one kept raw.
+
+        Args:
+            key: The manifest.
+            after: The generation that it follows; the message may come twice.
+
+        Returns:
+            RECORDED; REPEATED if there is a later generation, or this one took its upload over wholly.
+
+        Raises:
+            IntegrityError, MalformedInput, NotFound, PolicyViolation, Unavailable: As above.
+        """
+        place = IngestKey.parse(key)
+        latest = self._index.latest_generation(place.tenant, place.call)
+        if latest is None or latest.number != after or latest.releases:
+            return self._repeated(place)
+        agent_key = agent_assertion.verifying_keys(self._directory.agent(place.tenant, place.agent))
+        call = self._open_call.manifest(place, self._uploads.get(key), agent_key)
+        return self._record(call, Upload.of(place, call.manifest, after + 1), agent_key, latest)
+
     def _with_manifest(self, place: IngestKey, data: bytes) -> Finalized:
         agent_key = agent_assertion.verifying_keys(self._directory.agent(place.tenant, place.agent))
         return self._next_generation(self._open_call.manifest(place, data, agent_key), agent_key)
