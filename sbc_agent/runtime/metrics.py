@@ -28,7 +28,10 @@ Report = Mapping[str, Any]
 Labelled = Mapping[tuple[str, ...], float]
 
 # Counters of the media process's report that say what became of a packet.
-_OUTCOMES: Final = ("stored", "duplicates", "late", "foreign_source", "events_suppressed", "malformed", "dropped")
+_OUTCOMES: Final = (
+    "stored", "duplicates", "late", "foreign_source", "events_suppressed", "malformed", "rtcp", "unauthentic",
+    "replayed", "dropped",
+)  # fmt: skip
 _GAUGES_OF_WIRE: Final = frozenset({"connections_open"})
 
 
