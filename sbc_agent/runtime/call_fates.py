@@ -144,7 +144,9 @@ class CallFates:
 
     def describe(self, call: RecordedCall) -> None:
         """Tells the media process the SESSION record, where it has changed and something of the call is gathered."""
-        if call.case is None or call.call is None or call.told == "silent" or not call.is_known:
+        if call.case is None or call.call is None or call.told == "silent":
+            return
+        if not (call.is_known or call.is_adopted):
             return
         described = call.facts
         if call.told == "kept":

@@ -179,7 +179,7 @@ class Inheritance:
         assert call.case is not None
         self._adopting[number] = call
         self._media.adopt(number, at_us, call.streams)
-        self._media.session(number, call.case.described(call.facts))
+        self._fates.describe(call)
 
     def _begin_anew(self, call: RecordedCall, at_us: int) -> None:
         """The media process has nothing of the call, or cannot read what was kept of it: it is recorded as another."""
@@ -191,8 +191,8 @@ class Inheritance:
         if before is not None and call.call is not None and call.case is not None:
             self.keep(call, dataclasses.replace(before, call=call.call, began_at_us=at_us, fate=fate_of(call)))
             self.forget(RecordedCall("", kept=before), (), (at_us - self._media.clock.offset_us) / 1_000_000)
-        if call.told != "silent":
-            self._media.session(call.call or "", call.case.described(call.facts) if call.case else call.facts)
+        call.described = {}
+        self._fates.describe(call)
 
     def _abandon(self, session: SessionId, call: RecordedCall, now: float) -> None:
         """A call of an earlier run cannot go on, since its ports are not ours: its peer is told by BYE."""

@@ -418,8 +418,10 @@ async def test_a_waiting_call_begins_anew_as_waiting(tmp_path: Path) -> None:
     assert isinstance(pause, Pause)
     assert (pause.cause, pause.from_us) == ("payment", told.began_us)
     assert second.standing(call) == "waiting"
+    assert "policy" not in told.sessions[-1]
     second.press(call, "accept")
     assert told.decisions == [True]
+    assert last(told.sessions)["policy"]["how"] == "dtmf"
     src.cseq += 10
     second.hang_up(src)
     assert told.ended is not None
