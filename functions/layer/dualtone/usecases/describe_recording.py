@@ -155,7 +155,7 @@ def _joined(found: Sequence[Gap], apart_ms: int) -> list[Gap]:
 
 
 def quality(manifest: Manifest, rendering: Rendering) -> tuple[ChannelQuality, ...]:
-    """How well each channel arrived. Telephone events that the agent suppressed are not lost packets."""
+    """How well each channel arrived. Damaged packets are lost; telephone events that the agent suppressed are not."""
     counted = {counts.stream: counts for counts in manifest.statistics}
     figures = []
     for channel in range(channels.CHANNELS):
@@ -167,7 +167,7 @@ def quality(manifest: Manifest, rendering: Rendering) -> tuple[ChannelQuality, .
             ChannelQuality(
                 channel=channel,
                 packets=packets,
-                lost=max(0, sum(reception.lost for reception in received) - suppressed),
+                lost=max(0, sum(reception.lost + reception.damaged for reception in received) - suppressed),
                 duplicates=sum(reception.duplicates for reception in received)
                 + sum(counted[stream].duplicates for stream in streams if stream in counted),
                 jitter_ms=round(max((reception.jitter_ms for reception in received), default=0.0), 2),

@@ -15,8 +15,8 @@ from typing import Final, overload
 from dualtone.domain.errors import MalformedInput
 from dualtone.domain.ogg_page import page_size
 
-LEAST_PAGE_BYTES: Final = {8_000: 3328, 16_000: 4608}
-"""By sample rate: 26.6 and 36.9 kbit/s. Hardly any second of speech needs more where the average is 24 or 32 kbit/s, so
+LEAST_PAGE_BYTES: Final = {8_000: 3328, 16_000: 4352}
+"""By sample rate: 26.6 and 34.8 kbit/s. Hardly any second of speech needs more where the average is 24 or 32 kbit/s, so
 hardly any recording differs."""
 
 PAGE_QUANTUM: Final = 256
