@@ -159,7 +159,7 @@ definition: $(DEV) ## Write the API's routes into template.yaml and its descript
 
 .PHONY: lock
 lock: $(DEV) ## Pin and hash requirements/*.in anew
-	cd requirements && for name in pip run test sam checkov ministack; do \
+	cd requirements && for name in pip run agent test sam checkov ministack; do \
 	  CUSTOM_COMPILE_COMMAND="make lock" ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	    --no-emit-options --output-file=$$name.txt $$name.in || exit 1; \
 	done

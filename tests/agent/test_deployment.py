@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -141,6 +142,45 @@ def test_packages_are_pinned_by_hash_and_built_of_nothing_foreign(dockerfile: li
     assert all('"--require-hashes"' in rest or '"--no-index"' in rest for rest in installs)
     assert not _all(dockerfile, "ADD")
     assert not [rest for rest in _all(dockerfile, "RUN") if re.search(r"curl|wget|apt", rest)]
+
+
+def _imported(path: Path) -> set[str]:
+    """What a module imports when it runs, by full name: not what only its types need."""
+    tree = ast.parse(path.read_bytes())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update({node.module}, {f"{node.module}.{alias.name}" for alias in node.names})
+    return found
+
+
+def test_its_packages_are_those_that_the_agent_imports() -> None:
+    """Of the agent and what it imports of the shared package; the time zones are data."""
+    waiting, seen, foreign = set((ROOT / "sbc_agent").rglob("*.py")), set[Path](), set[str]()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        for name in _imported(path):
+            top, *rest = name.split(".")
+            if top == "dualtone":
+                module = (ROOT / "functions" / "layer" / "dualtone").joinpath(*rest).with_suffix(".py")
+                waiting |= {module} - seen if module.is_file() else set()
+            elif top not in {*sys.stdlib_module_names, "sbc_agent"}:
+                foreign.add(top)
+    named = {"botocore": "boto3", "jwt": "pyjwt", "prometheus_client": "prometheus-client"}
+    wanted = {named.get(name, name) for name in foreign} | {"tzdata", "setuptools", "wheel"}
+    lines = (ROOT / "requirements" / "agent.in").read_text().lower().splitlines()
+    assert {line.partition("[")[0] for line in lines if not line.startswith(("#", "-c"))} == wanted
 
 
 def test_it_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:

@@ -19,7 +19,7 @@ def _pins(name: str) -> dict[str, str]:
 
 def test_there_is_a_lock_for_each_environment() -> None:
     """Each .txt has its .in."""
-    assert LOCKS == ["checkov.txt", "ministack.txt", "pip.txt", "run.txt", "sam.txt", "test.txt"]
+    assert LOCKS == ["agent.txt", "checkov.txt", "ministack.txt", "pip.txt", "run.txt", "sam.txt", "test.txt"]
     assert all((REQUIREMENTS / name).with_suffix(".in").is_file() for name in LOCKS)
 
 
@@ -39,6 +39,13 @@ def test_the_test_environment_holds_the_products() -> None:
     """`make demo` runs in either: what test.txt adds changes no version of run.txt."""
     run, test = _pins("run.txt"), _pins("test.txt")
     assert run == {name: test.get(name) for name in run}
+
+
+def test_the_agents_environment_is_a_part_of_the_products() -> None:
+    """The same versions, without the embedded cloud, the functions' own packages and what they bring."""
+    run, agent = _pins("run.txt"), _pins("agent.txt")
+    assert agent.items() < run.items()
+    assert not agent.keys() & {"moto", "chalice", "aws-lambda-powertools", "ffmpeg-python", "flask", "docker", "pip"}
 
 
 def test_every_environment_is_installed_by_the_same_pip() -> None:
