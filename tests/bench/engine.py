@@ -115,7 +115,10 @@ def socket_buffers_bytes() -> int:
 def bytes_per_call(pids: list[int], calls: int, empty_buffers: int) -> int | None:
     """PSS of the agent's processes, and the most that its sockets hold within a tick, by call."""
     sizes_kb = [pss_kb(pid) for pid in pids]
-    buffers = max((socket_buffers_bytes(), time.sleep(0.005))[0] for _ in range(40))
+    buffers = 0
+    for _ in range(40):
+        buffers = max(buffers, socket_buffers_bytes())
+        time.sleep(0.005)
     return None if None in sizes_kb else round((1024 * sum(filter(None, sizes_kb)) + buffers - empty_buffers) / calls)
 
 
