@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ctypes
 import re
 import socket
 import struct
 import threading
 import urllib.parse
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -28,12 +30,17 @@ Flow = tuple[int, int]
 class Loopback:
     """Captures while it is entered.
 
+    Args:
+        ports: First and last port of each range of which packets are wanted, whoever sent them: the kernel leaves out
+            all others, so that a busy machine makes it miss nothing.
+
     Attributes:
         tcp: What was sent on each flow (source and destination port), in the order of its numbers.
         udp: Every datagram's payload by flow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Sequence[tuple[int, int]]) -> None:
+        self._ports = ports
         self.udp: dict[Flow, list[bytes]] = defaultdict(list)
         self._segments: dict[Flow, dict[int, bytes]] = defaultdict(dict)
         self._stopping = threading.Event()
@@ -43,6 +50,9 @@ class Loopback:
         """Opens the tap."""
         self._tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
         self._tap.setsockopt(socket.SOL_SOCKET, 33, _BUFFER_BYTES)  # SO_RCVBUFFORCE
+        program = ctypes.create_string_buffer(b"".join(_filter(self._ports)))
+        described = struct.pack("HP", len(program) // 8, ctypes.addressof(program))
+        self._tap.setsockopt(socket.SOL_SOCKET, 26, described)  # SO_ATTACH_FILTER
         self._tap.bind(("lo", 0))
         self._tap.settimeout(0.2)
         self._thread.start()
@@ -84,6 +94,26 @@ class Loopback:
             self.udp[flow].append(body[8:])
         elif packet[9] == _TCP and len(body) > (offset := 4 * (body[12] >> 4)):
             self._segments[flow][int.from_bytes(body[4:8], "big")] = body[offset:]
+
+
+def _filter(ports: Sequence[tuple[int, int]]) -> list[bytes]:
+    """A program of the kernel's packet filter: IPv4, and a source or destination port within one of the ranges."""
+    tests = []
+    left = 2 * (1 + 2 * len(ports))  # instructions up to the one that refuses
+    for offset in (_ETHERNET_BYTES, _ETHERNET_BYTES + 2):
+        tests.append((0x48, 0, 0, offset))  # a port: half a word behind the IP header
+        left -= 1
+        for first, last in ports:
+            tests.append((0x35, 0, 1, first))  # below the range: on to the next
+            tests.append((0x25, 0, left - 1, last))  # above it: likewise; else accepted
+            left -= 2
+    begin = [
+        (0x28, 0, 0, 12),
+        (0x15, 0, len(tests) + 1, _IPV4),
+        (0xB1, 0, 0, _ETHERNET_BYTES),  # X: the length of the IP header
+    ]
+    end = [(0x06, 0, 0, 0), (0x06, 0, 0, _LARGEST)]
+    return [struct.pack("HBBI", *instruction) for instruction in [*begin, *tests, *end]]
 
 
 def told(data: bytes) -> bytes:

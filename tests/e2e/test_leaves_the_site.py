@@ -35,6 +35,7 @@ EXCLUDED = {
 }
 REFUSED = "+442079460332"
 KEPT = "+442079460661"
+MEDIA_PORTS = (17_000, 17_199)
 POLICY = {
     "rules": [
         {
@@ -50,7 +51,9 @@ POLICY = {
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Local]:
-    running = start_local(tmp_path, "--hold-back", "1")
+    running = start_local(
+        tmp_path, "--hold-back", "1", "--streams", "40", "--media-ports", "{}-{}".format(*MEDIA_PORTS)
+    )
     yield running
     assert stop_local(running) == 0
 
@@ -68,7 +71,9 @@ def test_calls_that_are_not_recorded_leave_the_site_in_no_form(local: Local, tmp
         calls: list[dict[str, Any]] = desk.request("GET", "/v1/calls", verify=trusted).json()["calls"]
         return calls
 
-    with Loopback() as capture, ExitStack() as calls:
+    ways_out = {_port(local.line["api"]), _port(local.line["aws_endpoint"])}
+    sip = int(local.line["sip_udp"].rpartition(":")[2])
+    with Loopback([MEDIA_PORTS, *((port, port) for port in (sip, *ways_out))]) as capture, ExitStack() as calls:
         lines = [*(line for line, _ in EXCLUDED.values()), REFUSED]
         excluded = [Talking(local, 12, callee=line, wait=False) for line in lines]
         for one in excluded:
@@ -85,7 +90,6 @@ def test_calls_that_are_not_recorded_leave_the_site_in_no_form(local: Local, tmp
             kept = talking.ended()
         recording = local.wait_recorded(kept["sip_call_id"])
         _until(lambda: _counted(administrator) == {"never": 1, "consent": 2, "on-demand": 1, "live-keep": 1}, 45)
-    ways_out = {_port(local.line["api"]), _port(local.line["aws_endpoint"])}
     left = told(b"\n".join(data for flow, data in capture.tcp.items() if ways_out & set(flow)))
     live_key = base64.b64decode(json.loads((state_dir / "identity.json").read_bytes())["live_key"])
     spoken = _payloads(capture, lines)
