@@ -143,8 +143,6 @@ class TokenSource:
         try:
             return self._asked(self._key)
         except Refused as error:
-            if error.type == _REVOKED:
-                self._revocation.learn()
             candidate = None if self._rotation is None or error.type == _REVOKED else self._rotation.candidate()
             if self._rotation is None or candidate is None:
                 raise
@@ -159,7 +157,12 @@ class TokenSource:
             now_s=int(self._clock()),
             jti=secrets.token_urlsafe(_JTI_BYTES),
         )
-        return self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
+        try:
+            return self._api.post_form(self._identity.token_url, {"grant_type": GRANT_TYPE, "assertion": signed})
+        except Refused as error:
+            if error.type == _REVOKED:  # said to nobody but who signs with the newest key
+                self._revocation.learn()
+            raise
 
     def _learn(self, body: dict[str, Any]) -> None:
         """Keeps what is new. What is not signed or formed as it must be is told and left alone; uploads go on."""
@@ -254,7 +257,7 @@ def agent_session(
     def answered(parsed: dict[str, Any], **_: object) -> None:
         nonlocal asked_at
         code = parsed.get("Error", {}).get("Code")
-        if code in _DENIED and clock() >= asked_at + _ASK_AGAIN_S:
+        if code in _DENIED and abs(clock() - asked_at) >= _ASK_AGAIN_S:  # the clock may have been set back
             asked_at = clock()
             credentials.refused()
         elif code in _OVER:

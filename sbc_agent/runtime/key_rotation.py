@@ -77,10 +77,17 @@ class KeyRotation:
             return None
 
     def promote(self, candidate: AgentKey) -> None:
-        """The cloud knows the next key: from now on it is the present one."""
-        self._next.rename(self._present)
-        sync_directory(self._state_dir)
+        """The cloud knows the next key: from now on it is the present one.
+
+        A disk that refuses costs nothing: both files stay, and the next start finds out at its first token.
+        """
         self._key.become(candidate)
+        try:
+            self._next.rename(self._present)
+            sync_directory(self._state_dir)
+        except OSError as error:
+            self._log.failure("agent_key_not_kept", error)
+            return
         self._log.info("agent_key_rotated")
 
     def turn(self) -> None:
@@ -89,6 +96,9 @@ class KeyRotation:
             if not self._is_due():
                 return
             candidate = self.candidate()
+            if candidate is not None and candidate.public_der() == self._key.public_der():
+                self.promote(candidate)  # in use already: only its file has not come to its place yet
+                return
             if candidate is None:
                 candidate = AgentKey(AgentKey.generate().private_key, self._key.key_id)
                 candidate.save(self._state_dir, NEXT_FILE)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -16,6 +18,7 @@ from dualtone.domain import agent_assertion, canonical
 from dualtone.domain.errors import IntegrityError, PolicyViolation
 from dualtone.domain.ids import AgentId
 from dualtone.domain.signing import Envelope
+from sbc_agent.runtime import key_rotation
 from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.credentials import TokenSource
 from sbc_agent.runtime.identity import AgentKey
@@ -36,6 +39,7 @@ class Cloud:
     Attributes:
         known: The key that it knows, PEM.
         loses: Whether answers about keys are lost on their way.
+        revoked: Whether the agent is revoked, as it tells whoever signs with the key that it knows.
         down: Whether it takes no key at the moment.
         retired: Keys that it knew before.
     """
@@ -44,6 +48,7 @@ class Cloud:
     url: str = ""
     loses: bool = False
     down: bool = False
+    revoked: bool = False
     retired: list[str] = field(default_factory=list)
 
     def answer(self, path: str, body: str) -> web.Answer:
@@ -53,6 +58,8 @@ class Cloud:
                 self._verified(signed, path)
             except IntegrityError:
                 return 400, REFUSED
+            if self.revoked:
+                return 403, REFUSED | {"type": "urn:dualtone:problem:agent-revoked"}
             ends = datetime.fromtimestamp(NOW + 900, UTC).isoformat()
             return 200, {"access_key_id": "A", "secret_access_key": "s", "session_token": "t", "expires_at": ends}
         if self.down:
@@ -185,3 +192,82 @@ def test_an_agent_whose_keys_are_both_refused_is_refused(cloud: Cloud, tmp_path:
     with pytest.raises(PolicyViolation):
         Run(cloud, tmp_path).source.fetch()
     assert (tmp_path / NEXT_FILE).exists()
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it."""
+
+
+def _around(do: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
+    """A step, and the end of the process just before or just after it."""
+
+    def step(*arguments: Any, **named: Any) -> None:
+        if not before:
+            do(*arguments, **named)
+        raise Killed
+
+    return step
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [
+        (AgentKey, "save"),
+        (CloudApi, "post_json"),
+        (AgentKey, "become"),
+        (Path, "rename"),
+        (key_rotation, "sync_directory"),
+    ],
+)
+def test_a_kill_at_any_step_costs_no_key(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, step: str, *, before: bool
+) -> None:
+    """The next run has credentials at its first token, and at its second the one key that the cloud knows."""
+    run = Run(cloud, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, _around(getattr(where, step), before=before))
+        with pytest.raises(Killed):
+            run.source.fetch()
+    again = Run(cloud, tmp_path)
+    for _ in range(2):
+        again.source.fetch()
+    assert again.key.public_pem() == again.on_disk == cloud.known
+    assert len(cloud.retired) == 1
+    assert not (tmp_path / NEXT_FILE).exists()
+
+
+def test_a_disk_that_refuses_the_next_key_its_place_costs_no_credentials(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm; this run signs with the key that the cloud knows, and puts its file in place when the disk lets it."""
+
+    rename = Path.rename
+
+    def refused(path: Path, to: Path) -> Path:
+        if path.name == NEXT_FILE:
+            raise OSError(errno.EIO, "no")
+        return rename(path, to)
+
+    run = Run(cloud, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        for _ in range(2):
+            run.source.fetch()
+        assert run.key.public_pem() == cloud.known != run.on_disk
+        Run(cloud, tmp_path).source.fetch()
+    assert run.lines.named("agent_key_not_kept")
+    run.source.fetch()
+    assert run.key.public_pem() == run.on_disk == cloud.known
+    assert len(cloud.retired) == 1
+
+
+def test_a_revocation_is_learnt_by_the_next_key_too(cloud: Cloud, tmp_path: Path) -> None:
+    """The answer about the next key was lost, and then the agent was revoked: the cloud says so to that key alone."""
+    cloud.loses = True
+    run = Run(cloud, tmp_path)
+    run.source.fetch()
+    cloud.revoked = True
+    with pytest.raises(PolicyViolation):
+        run.source.fetch()
+    assert Revocation(tmp_path, AGENT, Lines().log).is_revoked
