@@ -25,7 +25,7 @@ class AgentHealth:
         version: Of its software.
         uplink_waiting_s: Age of the oldest thing that waited to be sent.
         clock: How far its clock was off; None if it could not measure that.
-        not_recorded: How many calls each rule of the policy left unrecorded since it started.
+        not_recorded: How many calls each rule of the policy has left unrecorded, over all runs.
     """
 
     seen_at_ms: int
