@@ -177,7 +177,6 @@ class Engine:
         counts = {
             name: total + int(getattr(self.intake.counters, name)[rows].sum()) for name, total in self._finished.items()
         }
-        counts["dropped"] += counts.pop("overflowed")
         return {
             "calls": len(self._recordings),
             "streams": len(rows),

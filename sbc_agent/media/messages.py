@@ -555,6 +555,7 @@ class Stats(_Message):
     unauthentic: int
     replayed: int
     dropped: int
+    overflowed: int
     left_ring: int
     records: int
     bytes_sealed: int

@@ -30,7 +30,7 @@ Labelled = Mapping[tuple[str, ...], float]
 # Counters of the media process's report that say what became of a packet.
 _OUTCOMES: Final = (
     "stored", "duplicates", "late", "foreign_source", "events_suppressed", "malformed", "rtcp", "unauthentic",
-    "replayed", "dropped",
+    "replayed", "dropped", "overflowed",
 )  # fmt: skip
 _GAUGES_OF_WIRE: Final = frozenset({"connections_open"})
 
