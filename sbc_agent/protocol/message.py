@@ -30,6 +30,7 @@ COMPACT_FORMS: Final = {
     "s": "subject",
     "t": "to",
     "v": "via",
+    "x": "session-expires",  # RFC 4028 section 4
 }
 
 
@@ -220,15 +221,16 @@ def _read_head(head: bytes) -> tuple[str, Headers]:
 
 
 def _read_lines(lines: list[bytes]) -> list[tuple[str, str]]:
-    headers: list[tuple[str, str]] = []
+    """Header lines, unfolded; a value is put together once, however many lines it has."""
+    names: list[str] = []
+    values: list[list[str]] = []
     for line in lines:
         if len(line) > MAX_LINE_BYTES:
             raise MalformedInput("a header line is longer than 8192 octets", sip_status=513)
         text = line.decode("utf-8", "surrogateescape")
-        if text[:1] in {" ", "\t"} and headers:
+        if text[:1] in {" ", "\t"} and values:
             # REQ: RFC 3261 section 7.3.1: a folded line continues the value, the white space counts as one space.
-            name, value = headers[-1]
-            headers[-1] = (name, _value(f"{value} {text.strip()}".strip()))
+            values[-1].append(text.strip())
             continue
         if not text.strip():
             continue
@@ -236,10 +238,11 @@ def _read_lines(lines: list[bytes]) -> list[tuple[str, str]]:
         name = name.strip()
         if not colon or not TOKEN.match(name):
             raise MalformedInput("a header line has no name")
-        if len(headers) == MAX_HEADERS:
+        if len(names) == MAX_HEADERS:
             raise MalformedInput("the message has more than 256 headers", sip_status=513)
-        headers.append((name, _value(value.strip())))
-    return headers
+        names.append(name)
+        values.append([value.strip()])
+    return [(name, _value(" ".join(filter(None, pieces)))) for name, pieces in zip(names, values, strict=True)]
 
 
 def _value(text: str) -> str:

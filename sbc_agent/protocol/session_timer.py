@@ -26,7 +26,7 @@ def negotiate(asked: Request) -> tuple[tuple[tuple[str, str], ...], float | None
         one that would have us refresh: a server that leaves it out has none (section 9).
     """
     options = {option.lower() for option in [*asked.listed("supported"), *asked.listed("require")]}
-    offered = asked.header("session-expires") or asked.header("x")
+    offered = asked.header("session-expires")
     if "timer" not in options or not offered:
         return (), None
     try:

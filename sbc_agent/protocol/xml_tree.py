@@ -19,7 +19,8 @@ MAX_XML_BYTES: Final = 65_536
 MAX_ELEMENTS: Final = 4_096
 MAX_DEPTH: Final = 64
 
-_ATTRIBUTE: Final = re.compile(r"""([^\s=/<>"']+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""")
+# A name is looked for where one begins alone: tried from each of its characters, a long one would take its square.
+_ATTRIBUTE: Final = re.compile(r"""(?<![^\s=/<>"'])([^\s=/<>"']++)\s*+=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""")
 _TAG_NAME: Final = re.compile(r"[A-Za-z_][\w.:-]*")
 _ENTITY: Final = re.compile(r"&(?:#(\d{1,7})|#x([0-9A-Fa-f]{1,6})|(amp|lt|gt|quot|apos));")
 _ENTITIES: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}

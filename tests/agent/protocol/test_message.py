@@ -1,5 +1,7 @@
 """SIP messages: RFC 3261 section 7, with cases after RFC 4475."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,9 @@ def parsed(data: bytes) -> Request:
 
 
 READ = {
-    "bare LF line ends (INTEROP)": (HEAD.replace(b"\r\n", b"\n") + b"X: y\n\nbody", "x", "y", b"body"),
-    "empty lines in front (section 7.5)": (b"\r\n\r\n" + HEAD + b"X: y\r\n\r\n", "x", "y", b""),
-    "a folded value is one line (section 7.3.1)": (HEAD + b"X: a\r\n b\r\n\tc\r\n\r\n", "x", "a b c", b""),
+    "bare LF line ends (INTEROP)": (HEAD.replace(b"\r\n", b"\n") + b"X-Y: y\n\nbody", "x-y", "y", b"body"),
+    "empty lines in front (section 7.5)": (b"\r\n\r\n" + HEAD + b"X-Y: y\r\n\r\n", "x-y", "y", b""),
+    "a folded value is one line (section 7.3.1)": (HEAD + b"X-Y: a\r\n b\r\n\tc\r\n\r\n", "x-y", "a b c", b""),
     "no space after the colon (BroadWorks)": (
         HEAD + b"Content-Type:text/plain\r\n\r\n",
         "content-type",
@@ -29,6 +31,8 @@ READ = {
     ),
     "space before the colon (RFC 4475 3.1.1.1)": (HEAD + b"Content-Length   : 0\r\n\r\n", "content-length", "0", b""),
     "compact form (section 7.3.3)": (HEAD + b"i: abc\r\n\r\n", "call-id", "abc", b""),
+    "compact form of a session timer (RFC 4028 section 4)": (HEAD + b"x: 90\r\n\r\n", "session-expires", "90", b""),
+    "folds of nothing": (HEAD + b"X-Y: a\r\n \r\n\t\r\n b\r\n\r\n", "x-y", "a b", b""),
     "names compare without case": (HEAD + b"cALL-iD: abc\r\n\r\n", "call-id", "abc", b""),
     "an empty value": (HEAD + b"Recv-Info:\r\n\r\n", "recv-info", "", b""),
     "excess octets after the body are dropped (section 18.3)": (
@@ -37,11 +41,11 @@ READ = {
         "2",
         b"ab",
     ),
-    "without Content-Length a datagram is all body": (HEAD + b"X: y\r\n\r\nabcd", "x", "y", b"abcd"),
+    "without Content-Length a datagram is all body": (HEAD + b"X-Y: y\r\n\r\nabcd", "x-y", "y", b"abcd"),
     "equal Content-Lengths agree": (HEAD + b"l: 1\r\nContent-Length: 1\r\n\r\na", "content-length", "1", b"a"),
     "a body is exact octets": (HEAD + b"l: 4\r\n\r\n\x00\xff\r\n", "content-length", "4", b"\x00\xff\r\n"),
-    "no empty line at the end": (HEAD + b"X: y\r\n", "x", "y", b""),
-    "octets outside UTF-8 survive": (HEAD + b"X: \xff\r\n\r\n", "x", "\udcff", b""),
+    "no empty line at the end": (HEAD + b"X-Y: y\r\n", "x-y", "y", b""),
+    "octets outside UTF-8 survive": (HEAD + b"X-Y: \xff\r\n\r\n", "x-y", "\udcff", b""),
 }
 
 
@@ -84,6 +88,14 @@ def test_what_is_refused(name: str) -> None:
     with pytest.raises(MalformedInput) as raised:
         message.parse(data)
     assert raised.value.sip_status == status
+
+
+def test_folds_take_time_in_proportion() -> None:
+    """As many folds of nothing as a head can hold, behind the longest value, take no longer than a moment."""
+    data = HEAD.replace(b"\r\n", b"\n") + b"X-Y: " + b"y" * 8_000 + b"\n" + b" \n" * 12_000 + b"\n"
+    started = time.process_time()
+    assert len(parsed(data).required("x-y")) == 8_000
+    assert time.process_time() - started < 0.1
 
 
 def test_response_line() -> None:

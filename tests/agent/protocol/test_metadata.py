@@ -250,10 +250,20 @@ def test_recovery_never_fails(damage: list[tuple[int, str]]) -> None:
     assert isinstance(metadata.read(text.encode()), Metadata)
 
 
-@pytest.mark.parametrize("unit", ["<", "<a ", "<a '", "&", "<a>", "</a", "<!--", "<a b=", '<a "'])
-def test_recovery_takes_time_in_proportion(unit: str) -> None:
-    """No text of 64 KiB takes the reader longer than a moment."""
-    data = (unit * 65_536)[:65_536].encode()
+LONG = {unit: unit for unit in ("<", "<a ", "<a '", "&", "<a>", "</a", "<!--", "<a b=", '<a "')} | {
+    "one name": "b",
+    "names and spaces": "b ",
+    "names and slashes": "b/",
+    "spaces": " ",
+    "values that do not end": "b='c\"",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_recovery_takes_time_in_proportion(name: str) -> None:
+    """No text of 64 KiB takes the reader longer than a moment, be it between tags or in one."""
+    text = LONG[name] if name == LONG[name] else f"<a {LONG[name] * 65_500}"[:65_500] + ">&"
+    data = (text * 65_536)[:65_536].encode()
     started = time.process_time()
     xml_tree.recover(data)
     assert time.process_time() - started < 1.0
