@@ -40,6 +40,8 @@ _BATCH: Final = 10
 _OBEYED_S: Final = 10.0
 _CEILING_S: Final = 5.0  # a pause must not wait for a back-off when the uplink is back
 _JOIN_S: Final = 0.5
+UNHEARD_EVERY_S: Final = 30.0
+"""So often the token endpoint is asked while the queue cannot be read: a revocation is known within a minute."""
 
 Obey = Callable[[Command], ThreadFuture[str]]
 Decide = Callable[[Decision], ThreadFuture[str]]
@@ -56,6 +58,7 @@ class CommandQueue:
         decide: Likewise a verified decision.
         refresh: Fetches what is new, as a verified refresh asks; raises Unavailable to be asked again.
         revoked: Is told of a verified revocation.
+        unheard: Asks another way what the cloud has to say, while the queue cannot be read; raises no DualtoneError.
         log: Where alarms are told.
         clock: Monotonic seconds.
         random: Draws from [0, 1), for the jitter.
@@ -71,6 +74,7 @@ class CommandQueue:
         decide: Decide,
         refresh: Callable[[Refresh], None],
         revoked: Callable[[], None],
+        unheard: Callable[[], None],
         log: Log,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_numbers.random,
@@ -81,6 +85,9 @@ class CommandQueue:
         self._decide = decide
         self._refresh = refresh
         self._revoked = revoked
+        self._unheard = unheard
+        self._asked_at = -UNHEARD_EVERY_S
+        self._lock = threading.Lock()
         self._log = log
         self._clock = clock
         self._random = random
@@ -193,10 +200,21 @@ class CommandQueue:
             return False
         return True
 
+    def _ask_elsewhere(self) -> None:
+        """Asks, one thread at a time and not too often; the other goes on polling meanwhile."""
+        with self._lock:
+            now_s = self._clock()
+            if now_s < self._asked_at + UNHEARD_EVERY_S:
+                return
+            self._asked_at = now_s
+        self._unheard()
+
     def _work(self) -> None:
         backoff = Backoff(self._random, ceiling_s=_CEILING_S)
         while not self._stopping.is_set():
             try:
+                if backoff.failures:
+                    self._ask_elsewhere()
                 self.poll()
                 backoff.succeed()
             except DualtoneError as error:

@@ -17,7 +17,7 @@ import botocore.session
 from dualtone.domain.agent_events import HealthEvent, SpoolState
 from dualtone.domain.call_command import Command
 from dualtone.domain.call_decision import Decision, Refresh
-from dualtone.domain.errors import Unavailable
+from dualtone.domain.errors import DualtoneError, Unavailable
 from dualtone.domain.ids import CallId
 from sbc_agent.media.client import MediaPort
 from sbc_agent.media.messages import Event
@@ -127,6 +127,7 @@ class ControlChannel:
             decide=self._decide,
             refresh=self._refresh,
             revoked=revocation.learn,
+            unheard=self._unheard,
             log=log,
         )
 
@@ -226,6 +227,11 @@ class ControlChannel:
     def _refresh(self, refresh: Refresh) -> None:
         """Fetches new credentials, with which the newest policy comes; one that came late was overtaken by others."""
         if not refresh.has_expired(self._true_time.now_ms()):
+            self._tokens.fetch()
+
+    def _unheard(self) -> None:
+        """No queue: the token endpoint tells of a revocation, and of a newer policy, as well."""
+        with contextlib.suppress(DualtoneError):
             self._tokens.fetch()
 
     def _freed(self, call: CallId) -> None:

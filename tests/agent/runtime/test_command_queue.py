@@ -72,6 +72,8 @@ class Agent:
         self.refreshed: list[Refresh] = []
         self.revoked: list[AgentId] = []
         self.unreachable = False
+        self.asked_elsewhere = threading.Semaphore(0)
+        self.now_s = 0.0
         self.answers: list[BaseException | str] = []
         identity = dataclasses.replace(CLOUD.identity(), command_queue_url=queue_url)
         self.spooled_then: list[bool] = []  # whether the call was in the spool when a command came
@@ -85,8 +87,15 @@ class Agent:
             decide=self.decide,
             refresh=self.refresh,
             revoked=lambda: self.revoked.append(AGENT),
+            unheard=self.unheard,
             log=self.lines.log,
+            clock=lambda: self.now_s,
+            random=lambda: 0.0,
         )
+
+    def unheard(self) -> None:
+        """What asks the token endpoint."""
+        self.asked_elsewhere.release()
 
     def send(self) -> None:
         """What a thread of the uplink does."""
@@ -362,3 +371,16 @@ def test_a_message_of_a_later_version_is_told_and_left_alone(tmp_path: Path) -> 
     later = Envelope.sealed_by(CLOUD, "transfiguration", b"{}")
     assert agent.commands.act(json.dumps(later.to_json())) == "rejected"
     assert agent.lines.named("command_rejected")[0]["reason"] == "MalformedInput"
+
+
+def test_while_the_queue_cannot_be_read_the_cloud_is_asked_another_way(tmp_path: Path) -> None:
+    """A firewall that lets the API through and not SQS: at once, then every half a minute."""
+    agent = Agent(tmp_path)
+    agent.commands.start()
+    try:
+        for now_s in (0.0, 29.0, 30.0, 60.0):
+            agent.now_s = now_s
+            assert agent.asked_elsewhere.acquire(timeout=PATIENCE_S if now_s != 29.0 else 0.2) is (now_s != 29.0)
+    finally:
+        agent.commands.close()
+    assert not agent.asked_elsewhere.acquire(blocking=False)

@@ -241,7 +241,6 @@ def test_a_disk_that_refuses_the_next_key_its_place_costs_no_credentials(
     cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An alarm; this run signs with the key that the cloud knows, and puts its file in place when the disk lets it."""
-
     rename = Path.rename
 
     def refused(path: Path, to: Path) -> Path:
