@@ -15,13 +15,13 @@ import pytest
 
 from chalicelib import payment_routes, policy_answers
 from chalicelib.requests import PaymentReport
-from dualtone.adapters import api_wiring, wiring
+from dualtone.adapters import api_wiring
 from dualtone.domain.ids import TenantId
 from dualtone.domain.recording_policy import Basis, Match, Record, Rule
 from infra.cli import policy
 from infra.local import cli
 from infra.local.cloud import LocalCloud
-from tests.adapters.api.test_recording_policy import put
+from tests.adapters.api.test_recording_policy import forget_policy, put
 from tests.adapters.api.test_rights import version_in_force
 
 DOCS: Final = Path(__file__).parents[3] / "infra" / "docs"
@@ -44,10 +44,7 @@ def run(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.setenv("DUALTONE_TOKEN", cloud.tenants["globex"].tokens["administrator"])
     monkeypatch.chdir(DOCS)
     yield lambda *arguments: cli.main(["policy", *arguments])
-    table = wiring.settings().directory_table
-    for number in range(1, 4):
-        for sk in ("recording-policy", f"recording-policy-v#{number:010d}"):
-            wiring.dynamodb().delete_item(TableName=table, Key={"pk": {"S": "tenant#globex"}, "sk": {"S": sk}})
+    forget_policy("globex")
 
 
 def test_the_commands_of_the_page_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

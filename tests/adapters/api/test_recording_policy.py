@@ -41,10 +41,14 @@ def kind(answer: Answer) -> tuple[int, str]:
 def nobodys(cloud: LocalCloud) -> Iterator[str]:
     """An administrator of a tenant without a policy."""
     yield cloud.tenants["globex"].tokens["administrator"]
-    wiring.dynamodb().delete_item(
-        TableName=wiring.settings().directory_table,
-        Key={"pk": {"S": "tenant#globex"}, "sk": {"S": "recording-policy"}},
-    )
+    forget_policy("globex")
+
+
+def forget_policy(tenant: str) -> None:
+    """Leaves a tenant without a policy, for the next test."""
+    table = wiring.settings().directory_table
+    for sk in ("recording-policy", *(f"recording-policy-v#{number:010d}" for number in range(1, 4))):
+        wiring.dynamodb().delete_item(TableName=table, Key={"pk": {"S": f"tenant#{tenant}"}, "sk": {"S": sk}})
 
 
 def test_without_a_policy_every_call_is_recorded(stranger: str) -> None:
