@@ -43,6 +43,9 @@ class DeniedSessions:
     def deny(self, agent: AgentId, now_ms: int) -> None:
         """Denies everything to the sessions that an agent has, and tidies up after earlier ones.
 
+        What denies nobody any more goes first: a role has room for 10,240 characters of inline policies (IAM quotas),
+        some forty-five revocations in an hour. An agent's earlier deny goes last, so that it is never without one.
+
         Raises:
             PolicyViolation: If IAM refuses.
             Unavailable: If IAM does not answer.
@@ -51,14 +54,17 @@ class DeniedSessions:
         new = f"revoked-{now_s:010d}-{agent}"
         with translated("denying an agent's sessions"):
             names = self._iam.list_role_policies(RoleName=self._role)["PolicyNames"]
+            denies = {name: (int(old[1]), old[2]) for name in names if (old := _NAME.fullmatch(name))}
+            over = {name for name, (since_s, _) in denies.items() if since_s < now_s - KEPT_S}
+            for name in over:
+                self._iam.delete_role_policy(RoleName=self._role, PolicyName=name)
             self._iam.put_role_policy(
                 RoleName=self._role,
                 PolicyName=new,
                 PolicyDocument=json.dumps(_denied(agent), separators=(",", ":")),
             )
-            for name in names:
-                old = _NAME.fullmatch(name)
-                if name != new and old is not None and (int(old[1]) < now_s - KEPT_S or old[2] == agent):
+            for name, (_, whose) in denies.items():
+                if whose == agent and name != new and name not in over:
                     self._iam.delete_role_policy(RoleName=self._role, PolicyName=name)
 
 
