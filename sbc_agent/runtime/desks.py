@@ -199,11 +199,14 @@ class Desks:
             return
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             self._desks = read(self._state_dir)
-        except (MalformedInput, OSError) as error:
+        except MalformedInput as error:  # not looked at again before somebody has written it anew
             self._log.failure("desks_unread", error)
+        except OSError as error:  # looked at again at the next request: a desk may have been removed
+            self._log.failure("desks_unread", error)
+            return
+        self._seen = seen
 
 
 def _normalised(lines: Sequence[str]) -> tuple[str, ...]:

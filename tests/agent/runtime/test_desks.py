@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -55,6 +56,26 @@ def test_a_damaged_file_is_an_alarm_and_those_known_before_stay(tmp_path: Path) 
     assert [line["level"] for line in lines.named("desks_unread")] == ["error"]
     with pytest.raises(MalformedInput, match="damaged"):
         desks.add(tmp_path, "Two", ["1002"], now_ms=NOW_MS)
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_keeps_no_removed_desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every descriptor is in use as a desk is removed: at the next request the file is looked at again."""
+    lines = Lines()
+    running = Desks(tmp_path, lines.log)
+    new = desks.add(tmp_path, "One", ["1001"], now_ms=NOW_MS)
+    assert running.with_token(new.token) == new.desk
+    desks.remove(tmp_path, "One")
+
+    def no_descriptor(_: object) -> bytes:
+        raise OSError(errno.EMFILE, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", no_descriptor)
+        assert running.with_token(new.token) == new.desk
+    assert lines.named("desks_unread")
+    assert running.with_token(new.token) is None
 
 
 def test_an_id_that_is_no_string_of_ours_is_refused(tmp_path: Path) -> None:
