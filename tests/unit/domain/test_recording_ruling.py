@@ -102,7 +102,7 @@ def test_the_written_policy(facts: CallFacts, expected: str) -> None:
 def test_without_a_policy_every_call_is_recorded() -> None:
     """Nobody has to write rules to be recorded."""
     ruling = evaluate(None, call(CUSTOMER, DESK))
-    assert (ruling.rule.id, ruling.version, ruling.waits, ruling.is_recorded) == ("default", 0, False, True)
+    assert (ruling.rule.id, ruling.rule.record, ruling.version, ruling.waits) == ("default", "always", 0, False)
 
 
 NEVER_2001 = (rule("a", "never", Match(lines=("2001",))),)
@@ -342,7 +342,7 @@ def test_a_ruling_that_is_not_provisional_is_the_last_one(
         assert first.provisional or first == last
         assert first.waits or not first.silent
         # What records at once in the end was never left out: it waited, or was recorded from the start.
-        assert last.rule.record == "never" or first.is_recorded
+        assert last.rule.record == "never" or first.waits or first.rule.record != "never"
 
 
 @given(rule_lists(), parties, queue_names, choices)

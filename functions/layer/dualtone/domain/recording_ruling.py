@@ -160,11 +160,6 @@ class Ruling:
     waits: bool
     silent: bool
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether anything of the call is gathered, now or later."""
-        return self.waits or self.rule.record != "never"
-
     def kept(self, how: Means, at_us: int, by: str = "") -> Kept:
         """Why a call is kept.
 
