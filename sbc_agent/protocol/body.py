@@ -5,7 +5,7 @@ Content-Disposition, then by how it begins. A multipart body whose delimiters ar
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dualtone.domain.errors import MalformedInput
@@ -24,8 +24,8 @@ _METADATA_BLOCK: Final = re.compile(rb"(?:<\?xml|<(?:[\w.-]+:)?recording(?:_meta
 class MessageBody:
     """The two things a recording session speaks of; `flags` says what was wrong."""
 
-    sdp: bytes | None = None
-    metadata: bytes | None = None
+    sdp: bytes | None = field(default=None, repr=False)  # it may hold keys
+    metadata: bytes | None = field(default=None, repr=False)
     flags: tuple[str, ...] = ()
 
 

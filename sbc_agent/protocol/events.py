@@ -20,7 +20,7 @@ EndReason = Literal["bye", "shutdown", "error", "cancelled"]
 class SendMessage:
     """Send these octets: as a datagram to `fallback`; on a stream over `flow`, or a new connection to `fallback`."""
 
-    data: bytes
+    data: bytes = field(repr=False)  # it may hold a key of ours
     flow: Flow
     fallback: HostPort
 
@@ -115,7 +115,7 @@ class MessageRecorded:
     session: SessionId
     at: float
     direction: Literal[0, 1]
-    raw: bytes
+    raw: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

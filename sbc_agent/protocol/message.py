@@ -79,7 +79,7 @@ class _Message:
     """What requests and responses share."""
 
     headers: Headers
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)  # it may hold keys, and digits
     _values: dict[str, list[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

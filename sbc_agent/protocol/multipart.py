@@ -5,7 +5,7 @@ spelling, a Content-Length in a part (it is not believed: the boundary decides),
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dualtone.domain.errors import MalformedInput
@@ -23,7 +23,7 @@ class Part:
     """One part: its headers and its exact octets."""
 
     headers: Headers
-    body: bytes
+    body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
         """The first value of a header, by its full name, or None."""

@@ -5,7 +5,7 @@ whatever the network repeats.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from dualtone.domain.errors import MalformedInput
@@ -35,7 +35,7 @@ class Incoming:
     """A request as it came: read, with its octets, its CSeq, its flow, and the key of its transaction."""
 
     request: Request
-    raw: bytes
+    raw: bytes = field(repr=False)
     cseq: CSeq
     flow: Flow
     fallback: HostPort

@@ -164,7 +164,7 @@ class Transaction:
     reliable: bool
     state: State
     now: InitVar[float]
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
     timers: dict[Input, float] = field(default_factory=dict)
     repeat_after: float = T1
 

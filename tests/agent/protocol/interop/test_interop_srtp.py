@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sbc_agent.protocol import sdp
+from sbc_agent.protocol import body, sdp
 from sbc_agent.protocol.flow import Flow
 from sbc_agent.protocol.message import Response
 from sbc_agent.protocol.sdes import (
@@ -260,5 +260,15 @@ def test_no_key_is_recorded() -> None:
         head, _, key = before.partition(b"inline:")
         assert after == head + b"inline:" + b"*" * len(key)
     assert sent.count(b"inline:" + b"*" * 60) == 2
-    for event in (*found.under.updated, *found.under.recorded):
-        assert "nVZHjuJyLUV0" not in repr(event)
+    assert all(b"nVZHjuJyLUV0" not in event.raw for event in found.under.recorded)
+
+
+@shows("K3")
+def test_no_key_is_shown() -> None:
+    """Nothing that a traceback could show of a message, of what was read of it, or of its answer has a key in it."""
+    (asked, *_) = capture_requests(capture("31")["dialogs"][0])
+    found = opened(bytes(asked))
+    shown = [asked, body.read(asked), sdp.parse(body.read(asked).sdp or b""), found.answer]
+    for item in (*shown, *found.under.updated, *found.under.recorded, *found.under.messages):
+        assert "nVZHjuJyLUV0" not in repr(item)
+        assert "inline:" not in repr(item)
