@@ -12,6 +12,7 @@ from typing import Final
 
 from dualtone.domain.errors import MalformedInput
 from sbc_agent.protocol import address as addresses
+from sbc_agent.protocol import uri as uris
 from sbc_agent.protocol import via as vias
 from sbc_agent.protocol.cseq import MAX_CSEQ
 from sbc_agent.protocol.flow import Flow, HostPort
@@ -46,7 +47,7 @@ class Unacknowledged:
     Of a 2xx of an earlier run the octets are not known: it is not repeated before the peer repeats its INVITE.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)  # it may hold a key of ours
     fallback: HostPort
     repeat_at: float
     give_up_at: float
@@ -252,7 +253,7 @@ class Dialog:
             ipaddress.ip_address(host)
         except ValueError:
             return self.flow.remote
-        return host, uri.port or 5060
+        return host, uri.port or uris.DEFAULT_PORTS["sips" if self.flow.transport == "tls" else "sip"]
 
 
 def _is_loose(route: str) -> bool:

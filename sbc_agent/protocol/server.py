@@ -210,7 +210,7 @@ class SipServer:
             self._invite(incoming, call_id, from_tag, now)
         elif method == "OPTIONS" and not to_tag:
             # REQ: RFC 3261 section 11.2: the status is the one that an INVITE would get.
-            abilities = () if self.draining else self._uas.abilities(incoming.flow)
+            abilities = () if self.draining else self._uas.abilities(incoming)
             self._uas.respond(incoming, 503 if self.draining else 200, now, abilities)
         else:
             self._uas.respond(incoming, 481, now)

@@ -124,7 +124,7 @@ class ServerSession:
         body = self.media.answer(pending.offer, pending.plans, ports, address, randomness)
         timer_headers, quiet_seconds = negotiate(asked)
         dialog.expect_silence(quiet_seconds, now)
-        headers = (self.uas.contact(incoming.flow), ALLOW, SUPPORTED, *timer_headers, _SDP)
+        headers = (self.uas.answering_contact(incoming), ALLOW, SUPPORTED, *timer_headers, _SDP)
         answer = self.uas.build(incoming, 200, headers, body, self.local_tag)
         # The shell hears of the streams before the answer leaves: their ports must be listened to by then.
         self._updated(now)
@@ -181,7 +181,7 @@ class ServerSession:
             self._respond(incoming, 200, now)
             self._over("bye", now)
         elif asked.method == "OPTIONS":
-            self._respond(incoming, 200, now, self.uas.abilities(incoming.flow))
+            self._respond(incoming, 200, now, self.uas.abilities(incoming))
         elif refusal := self.uas.refusal(incoming) or self._overlap(incoming):
             self._respond(incoming, refusal[0], now, refusal[1])
         else:
@@ -195,7 +195,9 @@ class ServerSession:
         if not dialog.acknowledged(incoming.cseq.number):
             return
         self._record(RECEIVED, incoming.raw, now)
-        if self.media.offer_outstanding:
+        # Our own offer is in the latest 2xx, for no other is sent until it is answered: an ACK that leaves one waiting
+        # belongs to one before it.
+        if self.media.offer_outstanding and not dialog.unacknowledged:
             body = bodies.read(incoming.request)
             self.media.hear(incoming.request, body)
             try:
@@ -225,7 +227,7 @@ class ServerSession:
             return
         timer_headers, quiet_seconds = negotiate(asked) if asked.method == "UPDATE" else ((), None)
         dialog.expect_silence(quiet_seconds, now)
-        headers = (self.uas.contact(incoming.flow), *timer_headers) if asked.method == "UPDATE" else ()
+        headers = (self.uas.answering_contact(incoming), *timer_headers) if asked.method == "UPDATE" else ()
         self._respond(incoming, 200, now, headers)
         if changed:
             self._updated(now)
@@ -242,8 +244,11 @@ class ServerSession:
         # REQ: RFC 3261 section 14.2: 491 while our own offer has no answer; not to the request that asked for it, which
         # comes again as a new one when an earlier run of ours heard it.
         assert self.dialog is not None, "overlaps are looked for in dialogs"
-        asked_for_it = incoming.cseq.number in self.dialog.unacknowledged
-        return (491, ()) if self.media.offer_outstanding and not asked_for_it else None
+        if not self.media.offer_outstanding or incoming.cseq.number in self.dialog.unacknowledged:
+            return None
+        # REQ: RFC 3311 section 5.2: an UPDATE crosses our offer only if it carries one.
+        offers = incoming.request.method == "INVITE" or bodies.read(incoming.request).sdp is not None
+        return (491, ()) if offers else None
 
     def _offer(self, incoming: Incoming, body: MessageBody, now: float) -> None:
         """Take an offer, or the wish for one of ours; ask the shell for ports if it needs any."""
@@ -299,12 +304,19 @@ class ServerSession:
                 probe = True
             elif signal is Signal.EXPIRED:
                 expired = True
+        self._give_up_offer(self.dialog, now)
         if expired:
             # A peer that answers our probes of a dialog that it forgot would keep it, and its ports, for ever.
             self.media.flag(FLAG_LONGEST_SESSION)
             self.end("error", now)
         elif probe:
             self._send(self.dialog, "OPTIONS", now)
+
+    def _give_up_offer(self, dialog: Dialog, now: float) -> None:
+        """Of an offer of ours in a 2xx that waits no more, no ACK brings the answer: the next offer crosses none."""
+        if self.media.offer_outstanding and not dialog.unacknowledged:
+            self.media.answered_by_peer(None)
+            self._updated(now)
 
     def answered(self, key: TransactionKey, answer: Response | None, raw: bytes, now: float) -> None:
         """A request of ours was answered, or was not."""
@@ -363,7 +375,7 @@ class ServerSession:
     # --- what all of them use ----------------------------------------------------------------------------------------
 
     def _send(self, dialog: Dialog, method: str, now: float, sdp: bytes = b"") -> TransactionKey:
-        contact = self.uas.contact(dialog.flow)[1]
+        contact = self.uas.contact(dialog.flow, *dialog.routes[:1], dialog.target)[1]
         asked = dialog.request(method, f"z9hG4bK{self.uas.fresh()}", self.uas.sent_by(dialog.flow), contact, sdp)
         self._record(SENT, bytes(asked), now)
         key = self.uas.layer.request(asked, dialog.flow, dialog.next_hop(), now)

@@ -243,7 +243,8 @@ def restored(snapshot: SessionSnapshot, session: SessionId, uas: Uas, now: float
     again = ServerSession(uas, media, dialog.local_tag, remote_tag, snapshot.first_cseq, dialog)
     if media.lacks_keys:
         media.flag(FLAG_SRTP_KEYS_LOST)
-        again.question = KeyQuestion(now)
+        if not media.offer_outstanding:  # else the ACK that answers our offer names them
+            again.question = KeyQuestion(now)
     return again
 
 

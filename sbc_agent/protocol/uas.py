@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from dualtone.domain.errors import MalformedInput
+from sbc_agent.protocol import address as addresses
 from sbc_agent.protocol import recognition, responses, sdes
 from sbc_agent.protocol.events import Event, OfferRefused
 from sbc_agent.protocol.flow import Flow
@@ -94,15 +96,27 @@ class Uas:
             return 415, (responses.ACCEPT, ("Accept-Encoding", "identity"))
         return None
 
-    def abilities(self, flow: Flow) -> tuple[Header, ...]:
+    def abilities(self, incoming: Incoming) -> tuple[Header, ...]:
         """What an OPTIONS asks for (RFC 3261 section 11.2)."""
-        return responses.ALLOW, responses.ACCEPT, SUPPORTED, self.contact(flow)
+        return responses.ALLOW, responses.ACCEPT, SUPPORTED, self.answering_contact(incoming)
 
-    def contact(self, flow: Flow) -> Header:
+    def answering_contact(self, incoming: Incoming) -> Header:
+        """REQ: RFC 3261 section 12.1.1: a SIPS URI in the request line, or in the top Record-Route, else in Contact."""
+        asked = incoming.request
+        origin = asked.listed("record-route") or asked.listed("contact")
+        return self.contact(incoming.flow, asked.uri, *origin[:1])
+
+    def contact(self, flow: Flow, *addressed: str) -> Header:
         """REQ: RFC 7866 section 6.1.2: the SRS names itself by `+sip.srs`.
 
         The URI leads back to where the peer reached us, over the leg's transport.
+
+        Args:
+            flow: where the peer is heard.
+            addressed: URIs or addresses of which one by SIPS makes ours one too, on a leg of TLS (section 8.1.1.8).
         """
+        if flow.transport == "tls" and any(map(_is_sips, addressed)):
+            return "Contact", f"<sips:recorder@{self.sent_by(flow)}>;+sip.srs"
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         return "Contact", f"<sip:recorder@{self.sent_by(flow)}{transport}>;+sip.srs"
 
@@ -110,6 +124,13 @@ class Uas:
         """Our host and port as a peer on this flow should see them."""
         host = self.settings.advertise or flow.local[0]
         return f"[{host}]:{flow.local[1]}" if ":" in host else f"{host}:{flow.local[1]}"
+
+
+def _is_sips(text: str) -> bool:
+    try:
+        return addresses.parse(text).uri[:5].lower() == "sips:"
+    except MalformedInput:
+        return False
 
 
 def warning(text: str) -> Header:

@@ -1,5 +1,7 @@
 """The recording server: what each request does, by the chapters of RFC 3261 and RFC 7866."""
 
+from typing import Literal
+
 import pytest
 
 from sbc_agent.protocol import address, message, sdp
@@ -564,6 +566,91 @@ def test_delayed_offer() -> None:
     src.to_tag = tag_of(response(bare.receive(src.request("INVITE", ("Require", "siprec")))))
     bare.receive(src.request("ACK"))
     assert bare.updated[-1].facts["flags"] == [FLAG_ANSWER_MISSING, FLAG_NO_METADATA]
+
+
+def test_an_ack_that_is_late_is_no_answer_to_our_offer() -> None:
+    """REQ: RFC 3261 section 13.2.2.4: an ACK belongs to the 2xx of its CSeq, and answers no other."""
+    under, src = Under(), Src()
+    under.call(src)
+    under.receive(src.invite())
+    late = src.request("ACK")
+    under.receive(src.request("INVITE"))
+    answer = src.request("ACK", SDP, body=crlf(HELD))
+    under.receive(late)
+    assert FLAG_ANSWER_MISSING not in under.updated[-1].facts["flags"]
+    under.receive(answer)
+    assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+
+
+def test_our_offer_is_given_up_with_its_ack() -> None:
+    """An offer of ours whose ACK never comes stands in nobody's way when its 200 is no longer repeated."""
+    under, src = Under(), Src()
+    under.call(src)
+    under.receive(src.request("INVITE"))
+    under.advance(64 * T1 - 1)
+    assert status(under.receive(src.invite())) == 491
+    under.advance(2)
+    assert set(under.updated[-1].facts["flags"]) == {FLAG_ANSWER_MISSING, FLAG_NO_ACK}
+    for method in ("INVITE", "UPDATE"):
+        assert status(under.receive(src.request(method, SDP, body=crlf(HELD)))) == 200
+    assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+
+
+def test_metadata_alone_crosses_no_offer() -> None:
+    """REQ: RFC 3311 section 5.2: 491 is for an UPDATE with an offer; what carries none is taken at once."""
+    under, src = Under(), Src()
+    under.call(src)
+    under.receive(src.request("INVITE"))
+    ack = src.request("ACK", SDP, body=crlf(HELD))
+    told = METADATA.replace("Alice", "Alicia").encode()
+    assert status(under.receive(src.request("UPDATE", XML, body=told))) == 200
+    assert under.updated[-1].facts["participants"][0]["name"] == "Alicia"
+    assert status(under.receive(src.request("UPDATE", SDP, body=crlf(TWO_STREAMS)))) == 491
+    under.receive(ack)
+    assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+
+
+SECURE = {
+    "the request line": ("sip:srs@192.0.2.1", "sips:srs@192.0.2.1", ()),
+    "the top route": ("", "", (("Record-Route", "<sips:proxy.example.com;lr>"),)),
+    "Contact": ("<sip:src@198.51.100.7:5060;transport=tls>", "<sips:src@198.51.100.7>", ()),
+}
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_sips_is_answered_by_sips(name: str) -> None:
+    """REQ: RFC 3261 sections 12.1.1 and 8.1.1.8: who is addressed by SIPS names itself so, over TLS."""
+    old, new, extra = SECURE[name]
+    flow = Flow("tls", ("198.51.100.7", 40000), ("192.0.2.1", 5061), 1)
+    under, src = Under(), Src(flow=flow)
+    invite = src.invite(*extra).replace(old.encode(), new.encode(), 1) if old else src.invite(*extra)
+    answer = response(under.receive(invite, flow))
+    assert answer.header("contact") == "<sips:recorder@192.0.2.1:5061>;+sip.srs"
+    src.to_tag = tag_of(answer)
+    under.receive(src.request("ACK"), flow)
+    if name != "the request line":
+        (probe,) = under.advance(QUIET_SECONDS)
+        assert probe.header("contact") == answer.header("contact")
+    plain = Src(call_id="plain", flow=flow)
+    assert response(under.receive(plain.invite(), flow)).header("contact") == (
+        "<sip:recorder@192.0.2.1:5061;transport=tls>;+sip.srs"
+    )
+
+
+@pytest.mark.parametrize(("transport", "port"), [("udp", 5060), ("tcp", 5060), ("tls", 5061)])
+def test_requests_of_ours_go_to_the_transports_port(transport: Literal["udp", "tcp", "tls"], port: int) -> None:
+    """REQ: RFC 3261 section 18.1.1: a Contact without a port means the default one of its transport."""
+    flow = Flow(transport, ("198.51.100.7", 40000), ("192.0.2.1", 5062), 1)
+    under, src = Under(), Src(flow=flow)
+    src.request("INVITE", ("Require", "siprec"), SDP, body=crlf(TWO_STREAMS))
+    assert src.last is not None
+    headers = [(name, value) for name, value in src.last.headers if name != "Contact"]
+    contact = ("Contact", "<sip:src@198.51.100.9>")
+    invite = message.request("INVITE", src.last.uri, [*headers, contact], src.last.body)
+    src.to_tag = tag_of(response(under.receive(bytes(invite), flow)))
+    under.receive(src.request("ACK"), flow)
+    under.advance(QUIET_SECONDS)
+    assert under.messages[-1].fallback == ("198.51.100.9", port)
 
 
 def test_more_streams_ask_for_more_ports() -> None:

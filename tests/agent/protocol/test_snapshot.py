@@ -454,6 +454,21 @@ def test_the_peer_is_asked_for_its_keys() -> None:
     assert under.advance(100) == []
 
 
+def test_keys_are_not_asked_for_while_an_offer_of_ours_is_open() -> None:
+    """REQ: RFC 3311 section 5.1: no offer crosses one of ours; the ACK of our 200 names the keys."""
+    under, src = Survivor(), Src()
+    under.call(src, sdp=SECURED)
+    under.receive(src.request("INVITE"))
+    ack = src.request("ACK", SDP, body=crlf(SECURED))
+    under.restart()
+    assert under.advance(0) == []
+    under.receive(ack)
+    streams = under.updated[-1].streams
+    assert [stream.active for stream in streams] == [True, True]
+    assert streams[0].crypto is not None
+    assert streams[0].crypto.keys != ()
+
+
 @pytest.mark.parametrize("code", [405, 488, 501, None])
 def test_a_peer_that_does_not_answer_the_question_has_lost_nothing(code: int | None) -> None:
     """Refused or not heard, it is not asked again; the session lives, and the streams wait for an offer."""
