@@ -84,6 +84,7 @@ class Lan:
             app,
             handle_signals=False,
             access_log=None,
+            auto_decompress=False,
             shutdown_timeout=_STOP_S,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
@@ -146,6 +147,8 @@ class Lan:
             response = _problem(Problem(ProblemType.MALFORMED, "the request did not arrive in time", where))
         except (DualtoneError, OtherBody) as error:
             response = _problem(lan_problems.of_error(error, where))
+        except (ConnectionError, web.RequestPayloadError):  # whoever asked went away, or sent no body that can be read
+            response = _problem(Problem(ProblemType.MALFORMED, None, where))
         except Exception as error:  # noqa: BLE001 - the caller learns that it failed, the log where
             self._log.failure("lan_failed", error)
             response = _problem(Problem(ProblemType.INTERNAL, None, where))
@@ -161,6 +164,8 @@ class Lan:
         """Lets in who may, and reads the request."""
         self._admit(request)
         if request.method not in _BODILESS:
+            if "Content-Encoding" in request.headers:  # REQ: RFC 9110 section 15.5.16
+                raise web.HTTPUnsupportedMediaType
             async with asyncio.timeout(self._arrive_s):
                 body = await request.read()
             if body and request.content_type != lan_problems.JSON:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
+import gzip
 import hashlib
 import hmac
 import json
@@ -513,6 +514,35 @@ def test_who_is_slow_is_cut_off(tmp_path: Path, sent: bytes) -> None:
         writer.close()
 
     serve(tmp_path, scenario, arrive_s=0.2)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n"])
+def test_who_goes_away_in_the_midst_of_a_body_is_no_alarm(tmp_path: Path, framing: bytes) -> None:
+    """A stranger could have it rung as often as he likes."""
+
+    async def scenario(site: Site) -> None:
+        _, writer = await _connect(site)
+        writer.write(b"POST /v1/webhooks/payments/x HTTP/1.1\r\nHost: x\r\n" + framing + b"{")
+        await writer.drain()
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            while not site.desk.lines.named("lan"):  # noqa: ASYNC110 - what is waited for is a line of the log
+                await asyncio.sleep(0)
+
+    site = serve(tmp_path, scenario)
+    assert [(line["level"], line["status"]) for line in site.desk.lines.named("lan")] == [("info", 400)]
+    assert not site.desk.lines.named("lan_failed")
+
+
+def test_a_body_that_is_packed_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """REQ: RFC 9110 section 15.5.16: 415. What is signed is what was sent, and nothing swells here."""
+
+    async def scenario(site: Site) -> None:
+        for body in (b"no gzip", gzip.compress(b"0" * 1_000_000)):
+            status, problem = await site.ask("POST", WEBHOOK, body, **{"Content-Encoding": "gzip"})
+            assert (status, problem["title"]) == (415, "The body has the wrong media type")
+
+    assert not serve(tmp_path, scenario).desk.lines.named("lan_failed")
 
 
 def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
