@@ -72,6 +72,11 @@ def test_the_service_writes_its_state_and_spool_alone(service: dict[str, list[st
     assert f'state_dir = "/var/lib/{service["StateDirectory"][0]}"' in settings
 
 
+def test_the_agent_sees_its_media_process(service: dict[str, list[str]]) -> None:
+    """With hidepid, /proc hides a process that may not be traced from its own user too: no memory, no CPU to tell of."""
+    assert not {"ProtectProc", "ProcSubset"} & service.keys()
+
+
 def test_a_stop_has_time_for_the_hold_back_and_the_drain(service: dict[str, list[str]]) -> None:
     """The longest hold-back and the default grace time fit."""
     assert int(service["TimeoutStopSec"][0]) >= 30 + 20 + 30
