@@ -104,29 +104,31 @@ def recover(data: bytes, vocabulary: frozenset[str] = frozenset()) -> Element:
     """
     text = _trimmed(data[:MAX_XML_BYTES]).decode("utf-8", "replace")
     top = Element("")
-    stack, count, position = [top], 0, 0
+    said: list[str] = []  # text of the innermost element, put together once: piece by piece it would cost its square
+    stack, count, position, closing = [top], 0, 0, -1
     while position < len(text):
         opening = text.find("<", position)
         if opening < 0:
             opening = len(text)
-        stack[-1].text += _unescape(text[position:opening])
+        said.append(_unescape(text[position:opening]))
         if opening == len(text):
             break
         if skipped := _skip(text, opening):
             position, literal = skipped
-            stack[-1].text += literal
+            said.append(literal)
             continue
-        closing = text.find(">", opening)
+        closing = closing if closing > opening else text.find(">", opening)
         if closing < 0:
             break
         following = text.find("<", opening + 1, closing)
         inner = text[opening + 1 : closing if following < 0 else following]
         name = _TAG_NAME.match(inner.lstrip("/"))
         if name is None or (following >= 0 and not inner.startswith("/")):
-            stack[-1].text += "<"
+            said.append("<")
             position = opening + 1
             continue
         position = closing + 1 if following < 0 else following
+        _say(stack[-1], said)
         if inner.startswith("/"):
             _close(stack, _local(name[0]), vocabulary)
         elif count < MAX_ELEMENTS:
@@ -136,7 +138,13 @@ def recover(data: bytes, vocabulary: frozenset[str] = frozenset()) -> Element:
             stack[-1].children.append(element)
             if not inner.endswith("/") and len(stack) < MAX_DEPTH:
                 stack.append(element)
+    _say(stack[-1], said)
     return top
+
+
+def _say(element: Element, said: list[str]) -> None:
+    element.text += "".join(said)
+    said.clear()
 
 
 def _skip(text: str, opening: int) -> tuple[int, str] | None:
