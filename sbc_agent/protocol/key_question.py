@@ -3,7 +3,7 @@
 Keys are in memory alone (`snapshot.py`). An UPDATE of ours that offers the streams as they are brings an answer that
 names the keys with which the peer sends. A peer that said in Allow that it takes no UPDATE is not asked; one that
 refuses, or says nothing, has lost nothing: the streams wait for its next offer, as before. An offer of its own that
-comes meanwhile answers the question better than its answer would.
+names them meanwhile answers the question better than its answer would; one that leaves them out does not.
 """
 
 from dataclasses import dataclass

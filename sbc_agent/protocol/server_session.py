@@ -122,6 +122,8 @@ class ServerSession:
             dialog.expires_at = now + self.uas.settings.longest_session_s
         address, randomness = self.uas.settings.media_address, self.uas.randomness
         body = self.media.answer(pending.offer, pending.plans, ports, address, randomness)
+        if self.question is not None and (pending.offer is None or not self.media.lacks_keys):
+            self.question.close()  # the offer names the keys, or the ACK of ours will
         timer_headers, quiet_seconds = negotiate(asked)
         dialog.expect_silence(quiet_seconds, now)
         headers = (self.uas.answering_contact(incoming), ALLOW, SUPPORTED, *timer_headers, _SDP)
@@ -252,8 +254,6 @@ class ServerSession:
 
     def _offer(self, incoming: Incoming, body: MessageBody, now: float) -> None:
         """Take an offer, or the wish for one of ours; ask the shell for ports if it needs any."""
-        if self.question is not None:
-            self.question.close()
         try:
             offer = read_offer(body)
         except MalformedInput as error:

@@ -454,6 +454,23 @@ def test_the_peer_is_asked_for_its_keys() -> None:
     assert under.advance(100) == []
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_offer_without_keys_answers_no_question(*, refused: bool) -> None:
+    """A refresh without keys, or an offer that is refused, comes meanwhile: the peer's answer still counts."""
+    under, src = Survivor(), Src()
+    restarted(src, under, sdp=SECURED)
+    asked = question(under)
+    meanwhile = TWO_STREAMS.replace("RTP/AVP", "UDP/TLS/RTP/SAVPF" if refused else "RTP/SAVP", 1)
+    if refused:
+        meanwhile = meanwhile.replace("RTP/AVP", "UDP/TLS/RTP/SAVPF")
+    answer = only(under.receive(src.request("UPDATE", SDP, body=crlf(meanwhile))))
+    assert isinstance(answer, Response)
+    assert answer.status == (488 if refused else 200)
+    assert under.updated[-1].streams[0].crypto is None
+    under.receive(answered(asked, 200, SECURED))
+    assert [stream.active for stream in under.updated[-1].streams] == [True, True]
+
+
 def test_keys_are_not_asked_for_while_an_offer_of_ours_is_open() -> None:
     """REQ: RFC 3311 section 5.1: no offer crosses one of ours; the ACK of our 200 names the keys."""
     under, src = Survivor(), Src()
