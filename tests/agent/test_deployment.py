@@ -73,7 +73,7 @@ def test_the_service_writes_its_state_and_spool_alone(service: dict[str, list[st
 
 
 def test_the_agent_sees_its_media_process(service: dict[str, list[str]]) -> None:
-    """With hidepid, /proc hides a process that may not be traced from its own user too: no memory, no CPU to tell of."""
+    """With hidepid, /proc hides a process that may not be traced from its own user too: nothing to tell of it."""
     assert not {"ProtectProc", "ProcSubset"} & service.keys()
 
 

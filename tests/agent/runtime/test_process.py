@@ -31,11 +31,12 @@ from sbc_agent.runtime.identity import AgentKey
 from sbc_agent.runtime.src_link import CallFailed
 from sbc_agent.runtime.test_call import CallResult, Side
 from tests.agent.runtime import aws, web
+from tests.agent.runtime.ports import own_block
 from tests.agent.runtime.spooled import AGENT, TENANT, CloudKey, receipt
 
 CLOUD = CloudKey()
 CODE = enrolment_code.make(b"s" * 16, CLOUD.der)
-PORTS = 15_000 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = own_block()
 COMMAND = [sys.executable, "-m", "sbc_agent.runtime.cli"]
 
 
