@@ -229,10 +229,19 @@ class Ring:
             slots = (rows * self._slots)[:, None] + extended % self._width[rows][:, None]
             here = self.extended[slots] == extended
             stays = here & (self.arrival_us[slots] > until_us)
-            if span >= self._slots or not (~stays.any(axis=1) & (self.highest[rows] >= first + span)).any():
-                position, column = np.nonzero(here & ~stays)
-                return position, slots[position, column]
+            more = ~stays.any(axis=1) & (self.highest[rows] >= first + span)
+            if span >= self._slots or not more.any():
+                break
             span *= 2
+        position, column = np.nonzero(here & ~stays)
+        slot = slots[position, column]
+        for index in np.flatnonzero(more).tolist():  # a loss that is longer than the ring: what follows it may go too
+            held = self.held(int(rows[index]))
+            held = held[self.arrival_us[held] <= until_us]
+            before, after = position < index, position > index
+            position = np.concatenate([position[before], np.full(held.size, index), position[after]])
+            slot = np.concatenate([slot[before], held, slot[after]])
+        return position, slot
 
     def remove(self, rows: Int64s, slots: Int64s) -> None:
         """Takes packets back that have still to leave, their bytes included; ``rows`` names the stream of each."""
@@ -379,6 +388,8 @@ class Ring:
             size = int(packets.size[index])
             copies[index * WIDEST_PACKET : index * WIDEST_PACKET + size] = self.bytes[offset : offset + size]
         self.extended[row * self._slots : (row + 1) * self._slots] = 0
+        before = int(self._base[row])
+        self.bytes[before : before + self._room(row)] = 0  # a pause would not find what stayed behind
         self._base[row] = base
         self._set_slot_bytes(row, slot_bytes)
         self.store(packets, self.slots(rows, packets.extended), copies)

@@ -167,3 +167,31 @@ def test_a_long_loss_does_not_stop_what_follows() -> None:
         line.send(sequence, speech(0, sequence), sequence * 20_000)
     assert [sequence for sequence, _ in line.leave(6_000_000)] == [0, 300]
     assert [sequence for sequence, _ in line.leave(6_060_000)] == [301, 302, 303]
+
+
+@pytest.mark.parametrize("lost", [300, 800, 2_000])
+def test_what_leaves_next_is_seen_before_however_long_a_loss_is_before_it(lost: int) -> None:
+    """A pause of half a minute is a loss of 1,500 numbers: the tones behind it are looked for like any."""
+    line = Line()
+    for sequence in (0, 1, *range(lost, lost + 150)):
+        line.send(sequence, speech(0, sequence), sequence * 20_000)
+    until_us = (lost + 120) * 20_000
+    for _ in range(2):
+        position, slots = line.ring.ahead(np.array([0, line.row, 2]), until_us)
+        assert set(position.tolist()) <= {1}
+        seen = line.ring.sequence[slots].tolist()
+        left = [sequence for sequence, _ in line.leave(until_us)]
+        assert seen == left
+        until_us += 1_000_000
+
+
+@pytest.mark.parametrize("larger", [240, 1_200])
+def test_packets_that_were_laid_out_anew_leave_nothing_where_they_were(larger: int) -> None:
+    """Neither in a row of larger slots nor in the row that was left for a wide one."""
+    line = Line()
+    for sequence in range(100):
+        line.send(sequence, b"\x55" * 160, sequence * 20_000)
+    line.send(100, b"\x33" * larger, 2_000_000)
+    assert line.ring.blank(line.row, 0, 1_999_999) == 100
+    assert 0x55 not in line.ring.bytes
+    assert line.leave(EVER) == [(100, b"\x33" * larger)]

@@ -167,6 +167,14 @@ def test_lost_and_late_packets_hide_no_tone(tmp_path: Path) -> None:
     assert_unheard(held(tmp_path, sides))
 
 
+@pytest.mark.parametrize("lost_s", [15, 25, 50])
+def test_tones_right_behind_a_long_loss_are_not_heard(tmp_path: Path, lost_s: int) -> None:
+    """Longer than the ring: whatever was in it, the caller dials with the first packet that comes again."""
+    keys = [(lost_s + 2.02 + 0.2 * index, Key(PAD[index], 80)) for index in range(8)]
+    side = Side(placed(keys, lost_s + 5), lost=range(100, 100 + 50 * lost_s))
+    assert_unheard(held(tmp_path, [side]))
+
+
 def test_tones_over_speech_are_not_heard_and_speech_between_them_is_whole(tmp_path: Path) -> None:
     """Keys as loud as on any telephone, while both talk; what lies 80 ms or more from a key is stored to the bit."""
     sides, keys_at = [], [1.0 + 1.37 * index for index in range(8)]
