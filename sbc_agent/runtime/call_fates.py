@@ -9,7 +9,7 @@ Of a call that is not kept nothing is left but a count of its rule.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, Protocol
 
 from dualtone.domain import ids
@@ -114,6 +114,19 @@ class CallFates:
         if is_new:
             self._log.info("choice", call=call.call, cause=choice.cause, kind=choice.decision, result=outcome)
         return outcome
+
+    def following(self, chosen: RecordedCall, calls: Collection[RecordedCall]) -> list[RecordedCall]:
+        """Those of the calls that inherit a call's choices now: they share a link with it, or with one that does."""
+        left = [(call, self._links(call)) for call in calls if call is not chosen and call.case is not None]
+        reached, following = self._links(chosen), list[RecordedCall]()
+        while near := [(call, links) for call, links in left if not reached.isdisjoint(links)]:
+            following += [call for call, _ in near]
+            left = [(call, links) for call, links in left if reached.isdisjoint(links)]
+            reached = reached.union(*(links for _, links in near))
+        return following
+
+    def _links(self, call: RecordedCall) -> frozenset[str]:
+        return frozenset() if call.case is None else self._decisions.links(call.case, call.facts)
 
     def settle(self, call: RecordedCall, now_us: int) -> None:
         """Brings the media process, and whoever must know, to what is said of a call now."""

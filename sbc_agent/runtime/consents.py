@@ -9,7 +9,7 @@ anybody. Only the event loop uses it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
@@ -22,6 +22,11 @@ from sbc_agent.runtime.logs import Log
 
 PENDING_US: Final = 1_000_000 * PENDING_S
 INHERITED_US: Final = 4 * 3_600_000_000
+_NEAR_US: Final = 60_000_000
+_KEEP: Final = "INSERT OR REPLACE INTO choice VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET: Final = (
+    "DELETE FROM choice WHERE token = ? AND way = ? AND decision = ? AND cause = ? AND at_us = ? AND by = ?"
+)
 _Way = Literal["match", "link"]
 _Key = tuple[str, _Way, Choice]
 
@@ -38,19 +43,22 @@ class Consents:
     def __init__(self, state: AgentState, log: Log, live_key: Callable[[], bytes]) -> None:
         self._state, self._log, self._live_key = state, log, live_key
         self._known: dict[str, dict[tuple[_Way, Choice], int]] = {}
+        self._next_expiry_us = 0
         self._recall()
 
     def expect(self, token: str, choice: Choice) -> None:
         """A choice found no call: the next one with its token has it, within an hour."""
-        self._put(token, "match", choice, choice.at_us + PENDING_US)
+        self._put([(token, "match", choice)], choice.at_us + PENDING_US)
 
-    def link(self, facts: Mapping[str, Any], choices: Iterable[Choice], now_us: int) -> None:
-        """A call has these choices: dialogs that share a link with it inherit them, within four hours."""
+    def links(self, facts: Mapping[str, Any]) -> frozenset[str]:
+        """What a call shares with the dialogs that inherit its choices; empty while there is no live key."""
         live_key = self._live_key()
-        if live_key:
-            for token in call_match.links(live_key, call_session.from_facts(facts)):
-                for choice in choices:
-                    self._put(token, "link", replace(choice, how="inherited"), now_us + INHERITED_US)
+        return frozenset(call_match.links(live_key, call_session.from_facts(facts)) if live_key else ())
+
+    def link(self, links: Iterable[str], choices: Iterable[Choice], now_us: int) -> None:
+        """A call has these choices: dialogs that share a link with it inherit them, within four hours."""
+        inherited = [replace(choice, how="inherited") for choice in choices]
+        self._put([(token, "link", choice) for token in links for choice in inherited], now_us + INHERITED_US)
 
     def of_call(self, facts: Mapping[str, Any], now_us: int) -> list[Choice]:
         """The choices for a call, each once: those that waited for it, which nobody else gets, and inherited ones."""
@@ -68,21 +76,29 @@ class Consents:
             found |= dict.fromkeys(choice for way, choice in self._known.get(token, ()) if way == "link")
         return list(found)
 
-    def _put(self, token: str, way: _Way, choice: Choice, expires_us: int) -> None:
-        self._known.setdefault(token, {})[way, choice] = expires_us
-        values = (token, way, choice.decision, choice.cause, choice.how, choice.at_us, choice.by, expires_us)
-        self._run("INSERT OR REPLACE INTO choice VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    def _put(self, keys: Iterable[_Key], expires_us: int) -> None:
+        """Keeps choices; one that is kept for about as long already is not written again."""
+        late_us = expires_us - _NEAR_US
+        new = [(token, way, choice) for token, way, choice in keys if self._expiry_us(token, way, choice) < late_us]
+        for token, way, choice in new:
+            self._known.setdefault(token, {})[way, choice] = expires_us
+        if new:
+            self._next_expiry_us = min(self._next_expiry_us or expires_us, expires_us)
+            self._run([(_KEEP, _row(token, way, choice, expires_us)) for token, way, choice in new])
+
+    def _expiry_us(self, token: str, way: _Way, choice: Choice) -> int:
+        return self._known.get(token, {}).get((way, choice), 0)
 
     def _drop(self, token: str, way: _Way, choice: Choice) -> None:
         del self._known[token][way, choice]
         if not self._known[token]:
             del self._known[token]
-        self._run(
-            "DELETE FROM choice WHERE token = ? AND way = ? AND decision = ? AND cause = ? AND at_us = ? AND by = ?",
-            (token, way, choice.decision, choice.cause, choice.at_us, choice.by),
-        )
+        key = (token, way, choice.decision, choice.cause, choice.at_us, choice.by)
+        self._run([(_FORGET, key)])
 
     def _expire(self, now_us: int) -> None:
+        if now_us <= self._next_expiry_us:
+            return
         gone = [
             (token, way, choice)
             for token, choices in self._known.items()
@@ -91,10 +107,12 @@ class Consents:
         ]
         for token, way, choice in gone:
             self._drop(token, way, choice)
+        left = (expires_us for choices in self._known.values() for expires_us in choices.values())
+        self._next_expiry_us = min(left, default=0)
 
-    def _run(self, sql: str, values: tuple[Value, ...]) -> None:
+    def _run(self, statements: Sequence[tuple[str, Sequence[Value]]]) -> None:
         try:
-            self._state.run(sql, values)
+            self._state.run_all(statements)
         except Unavailable:
             self._log.error("choice_not_kept")
 
@@ -109,3 +127,7 @@ class Consents:
                 cast("Any", decision), cast("Any", cause), cast("Any", how), int(at_us or 0), str(by)
             )  # written from the same type
             self._known.setdefault(str(token), {})[cast("_Way", way), choice] = int(expires_us or 0)
+
+
+def _row(token: str, way: _Way, choice: Choice, expires_us: int) -> tuple[Value, ...]:
+    return token, way, choice.decision, choice.cause, choice.how, choice.at_us, choice.by, expires_us

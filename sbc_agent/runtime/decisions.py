@@ -8,7 +8,7 @@ Where a tenant has no policy and nobody chose anything, nothing of this costs an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol
 
@@ -43,8 +43,11 @@ class ChoiceSource(Protocol):
     def of_call(self, facts: Mapping[str, Any], now_us: int) -> list[Choice]:
         """The choices for a call."""
 
-    def link(self, facts: Mapping[str, Any], choices: Sequence[Choice], now_us: int) -> None:
-        """A call has these choices: what follows it inherits them."""
+    def links(self, facts: Mapping[str, Any]) -> frozenset[str]:
+        """What a call shares with those that inherit its choices."""
+
+    def link(self, links: Iterable[str], choices: Sequence[Choice], now_us: int) -> None:
+        """A call with these links has these choices: what follows it inherits them."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Case:
         kept_how: By which way it was decided that it is kept.
         kept_us: When.
         kept_by: Opaque id of who decided; empty if nobody did.
+        links: What it shares with those that inherit its choices.
+        linked: The facts that say so.
     """
 
     began_us: int
@@ -74,6 +79,8 @@ class Case:
     kept_how: Means = "rule"
     kept_us: int = 0
     kept_by: str = ""
+    links: frozenset[str] = frozenset()
+    linked: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def wanted(self) -> Wanted:
@@ -222,7 +229,13 @@ class Decisions:
         if len(case.choices) > before:
             self._judge(case, now_us)
         if case.choices and self._choices is not None:
-            self._choices.link(facts, case.choices, now_us)
+            self._choices.link(self.links(case, facts), case.choices, now_us)
+
+    def links(self, case: Case, facts: Mapping[str, Any]) -> frozenset[str]:
+        """What a call shares with those that inherit its choices: reckoned once for the same facts."""
+        if self._choices is not None and not (case.links and case.linked is facts):
+            case.linked, case.links = facts, self._choices.links(facts)
+        return case.links
 
     def restored(self, fate: Mapping[str, Any] | None, facts: Mapping[str, Any], began_us: int) -> tuple[Case, Wanted]:
         """What an earlier run knew of a call, and what its media process did with it.
@@ -262,7 +275,7 @@ class Decisions:
             return False
         self._judge(case, choice.at_us)
         if self._choices is not None:
-            self._choices.link(facts, case.choices, choice.at_us)
+            self._choices.link(self.links(case, facts), case.choices, choice.at_us)
         return True
 
     def pass_time(self, case: Case, facts: Mapping[str, Any], headers: Mapping[str, str], now_us: int) -> None:

@@ -189,10 +189,9 @@ class Recorder:
             return "unknown"
         outcome = self._fates.choose(chosen, choice, command)
         self._inheritance.keep_fate(chosen)
-        for other in self._calls.values():
-            if other is not chosen:
-                self._fates.learn(other, choice.at_us)
-                self._inheritance.keep_fate(other)
+        for other in self._fates.following(chosen, self._calls.values()):
+            self._fates.learn(other, choice.at_us)
+            self._inheritance.keep_fate(other)
         return outcome
 
     def is_regulated(self, call: CallId) -> bool:

@@ -35,6 +35,10 @@ def grouped(text: str) -> str:
     return text.replace("<sipSessionID>", "<group-ref>G1</group-ref><sipSessionID>")
 
 
+def named(session: str) -> str:
+    return f"<sipSessionID>{session}</sipSessionID>"
+
+
 def decision(site: Site, *, keep: bool, match: str) -> Decision:
     """What the cloud makes of an announcement's webhook."""
     now_ms = (OFFSET_US + round(site.now * 1_000_000)) // 1000
@@ -173,6 +177,26 @@ async def test_both_copies_of_a_call_are_decided_at_once(tmp_path: Path) -> None
     other = site.call(Src(call_id="other", tag="other"), text=metadata(session=QUEUE))
     site.press(one, "decline")
     assert (site.standing(one), site.standing(other)) == ("not_recorded", "not_recorded")
+
+
+@in_loop
+async def test_a_choice_reaches_calls_that_share_a_link_with_one_that_has_it(tmp_path: Path) -> None:
+    """The queue's leg and the transfer's know each other only through the leg between them; a fourth knows none."""
+    site = Site(tmp_path, rule("consent", **KEYS))
+    texts = {
+        "last": metadata(session="c"),
+        "queue": metadata(session="a"),
+        "between": metadata(session="b").replace("<sipSessionID>", f"{named('a;remote=c')}<sipSessionID>", 1),
+        "fourth": metadata(session="d"),
+    }
+    calls = {name: site.call(Src(call_id=name, tag=name), text=text) for name, text in texts.items()}
+    site.press(calls["queue"], "decline")
+    assert {name: site.standing(call) for name, call in calls.items()} == {
+        "last": "not_recorded",
+        "queue": "not_recorded",
+        "between": "not_recorded",
+        "fourth": "waiting",
+    }
 
 
 @pytest.mark.parametrize(("after_us", "waits"), [(PENDING_US - 1_000_000, False), (PENDING_US + 1_000_000, True)])
