@@ -227,7 +227,11 @@ class SipServer:
 
     def copy_received(self, incoming: Incoming, now: float) -> None:
         """A copy of an INVITE came that was answered by a 2xx."""
-        for session in list(self._of_call(incoming)):
+        try:
+            _, _, from_tag = _dialog_id(incoming.request)
+        except MalformedInput:
+            return
+        for session in [one for one in self._of_call(incoming) if one.remote_tag == from_tag]:
             session.copied(incoming, now)
             self._settle(session, now)
 

@@ -195,6 +195,7 @@ class ServerSession:
         assert dialog is not None, "ACKs are matched to a session by its dialog"
         dialog.heard(incoming.flow, now)
         if not dialog.acknowledged(incoming.cseq.number):
+            self._give_up_offer(dialog, now)
             return
         self._record(RECEIVED, incoming.raw, now)
         # Our own offer is in the latest 2xx, for no other is sent until it is answered: an ACK that leaves one waiting

@@ -130,6 +130,16 @@ def test_a_copy_of_an_invite_gets_the_same_200() -> None:
     assert under.receive(invite) == [], "REQ: RFC 6026 section 7.1: absorbed once it is acknowledged"
 
 
+def test_a_copy_is_one_dialogs() -> None:
+    """Of two dialogs with one Call-ID the one whose INVITE comes again gets its 200, and no other."""
+    under = Under()
+    invite = Src(tag="one").invite()
+    answer = only(under.receive(invite))
+    other = only(under.receive(Src(tag="other").invite(branch="z9hG4bKother")))
+    assert tag_of(other) != tag_of(answer)
+    assert bytes(only(under.receive(invite))) == bytes(answer)
+
+
 def test_a_copy_of_a_bye_gets_the_same_200() -> None:
     """A lost 200 to BYE is sent again though the dialog is gone; another BYE gets 481."""
     under, src = Under(), Src()
@@ -594,6 +604,16 @@ def test_our_offer_is_given_up_with_its_ack() -> None:
     for method in ("INVITE", "UPDATE"):
         assert status(under.receive(src.request(method, SDP, body=crlf(HELD)))) == 200
     assert [stream.active for stream in under.updated[-1].streams] == [False, False]
+
+
+def test_an_ack_of_nothing_gives_our_offer_up() -> None:
+    """An ACK beyond the 200 that has our offer ends its repetition: no answer is waited for either."""
+    under, src = Under(), Src()
+    under.call(src)
+    under.receive(src.request("INVITE"))
+    under.receive(src.request("ACK", cseq=src.cseq + 1))
+    assert under.advance(100) == []
+    assert status(under.receive(src.invite())) == 200
 
 
 def test_metadata_alone_crosses_no_offer() -> None:
