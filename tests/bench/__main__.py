@@ -61,23 +61,30 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=10, help="length of the call to finalise (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine()}
+    result: dict[str, Any] = {}
+
+    def tell(found: dict[str, Any]) -> None:
+        """Shows what was found as soon as it is: the whole takes minutes."""
+        result.update(found)
+        for name, value in found.items():
+            judged = verdict(name, value) if isinstance(value, int | float) else ""
+            print(f"{name:32} {value!s:>24}  {judged}", flush=True)
+
+    tell({"machine": machine()})
     if arguments.only in (None, "agent"):
         from tests.bench import engine, setups, tones  # noqa: PLC0415 - each benchmark needs only its own parts
 
-        result |= engine.run(calls=arguments.calls, seconds=arguments.seconds)
-        result |= setups.run(calls=arguments.calls)
-        result["us_per_packet_tones"] = round(tones.us_per_packet(2 * arguments.calls), 2)
+        tell(engine.run(calls=arguments.calls, seconds=arguments.seconds))
+        tell(setups.run(calls=arguments.calls))
+        tell({"us_per_packet_tones": round(tones.us_per_packet(2 * arguments.calls), 2)})
     if arguments.only in (None, "finalize"):
         from tests.bench import finalize  # noqa: PLC0415 - as above
 
-        result |= finalize.run(minutes=arguments.minutes)
+        tell(finalize.run(minutes=arguments.minutes))
     if arguments.only in (None, "vault"):
         from tests.bench import vault  # noqa: PLC0415 - as above
 
-        result |= vault.run()
-    for name, value in result.items():
-        print(f"{name:32} {value!s:>24}  {verdict(name, value) if isinstance(value, int | float) else ''}")
+        tell(vault.run())
     if arguments.json:
         print(json.dumps(result))
     sys.stdout.flush()

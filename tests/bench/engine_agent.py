@@ -1,14 +1,16 @@
 """The agent without SIP, in a process of its own: the real media process under it, the real uplink in its threads.
 
-Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url, "srtp": hex of a master key and
-salt, or ""}, then a line for each step. Standard output, a JSON line each: {"ports", "pids"} when it is ready; the
-engine's counters after "begin" and each "count"; the milliseconds of each pause after "pause"; and {"counters",
-"events", ...} when, after "end", every call is ended, sealed, and uploaded. "exit" ends it.
+Standard input: one JSON line {"calls": n, "spool": path, "key": path, "sink": url, "ingest_key": base64 of its
+SubjectPublicKeyInfo, "srtp": hex of a master key and salt, or ""}, then a line for each step. Standard output, a JSON
+line each: {"ports", "pids"} when it is ready; the engine's counters after "begin" and each "count"; the milliseconds of
+each pause after "pause"; and {"counters", "events", ...} when, after "end", every call is ended, sealed, and uploaded.
+"exit" ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import random
@@ -18,8 +20,6 @@ from collections import Counter
 from pathlib import Path
 
 import botocore.session
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dualtone.domain import ids
 from dualtone.domain.ids import CallId
@@ -43,6 +43,7 @@ from sbc_agent.runtime.logs import Log
 from sbc_agent.runtime.spool import Spool
 from sbc_agent.runtime.uplink import Uplink
 
+TENANT = "bench"
 PCMA = (FormatSpec(payload_type=8, codec="PCMA", clock_hz=8000),)
 THREADS = 4
 PAUSES = 300
@@ -50,9 +51,8 @@ BACK_DATED_US = 3_000_000  # inside the hold-back of five seconds
 
 
 def settings(order: dict[str, object], calls: int) -> MediaSettings:
-    public = rsa.generate_private_key(65537, 4096).public_key()
     return MediaSettings(
-        tenant="bench",
+        tenant=TENANT,
         agent="agt_01HZX3Q8W0ABCDEFGHJKMNPQRS",
         agent_key_path=Path(str(order["key"])),
         spool_dir=Path(str(order["spool"])),
@@ -62,7 +62,7 @@ def settings(order: dict[str, object], calls: int) -> MediaSettings:
         pool_size=2 * calls,
         ingest_key=IngestKeySettings(
             key_arn="arn:aws:kms:eu-west-1:123456789012:key/0",
-            public_key_der=public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            public_key_der=base64.b64decode(str(order["ingest_key"])),
         ),
         version="0.1.0",
         log_level="error",

@@ -18,10 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.bench.engine import cpu_s, program
+from tests.bench.engine import cpu_s, program, spelled
 
 
 def run(*, calls: int, rate: int = 200, seconds: int = 10) -> dict[str, Any]:
@@ -43,7 +43,8 @@ def run(*, calls: int, rate: int = 200, seconds: int = 10) -> dict[str, Any]:
         )
         with program("setups_agent") as agent, program("setups_sbc") as sbc, program("engine_generator") as generator:
             streams = 2 * (calls + rate * (seconds + 2))
-            agent.say({"directory": directory, "key": str(key), "streams": streams})
+            ingest_key = spelled(rsa.generate_private_key(65537, 4096).public_key())
+            agent.say({"directory": directory, "key": str(key), "ingest_key": ingest_key, "streams": streams})
             ready = agent.hear()
             sbc.say({"address": ready["sip_udp"], "calls": calls, "rate": rate, "seconds": seconds})
             ports = sbc.hear()["ports"]

@@ -1,7 +1,7 @@
 """The agent without a cloud, in a process of its own: SIP, recorder, journal, control channel, media process.
 
-Standard input: one JSON line {"directory": path, "key": path, "streams": n}, then "exit". Standard output: a JSON
-line {"sip_udp": [host, port], "pids": [SIP, media]} when ready, and the counters of the wire at the end.
+Standard input: one JSON line {"directory": path, "key": path, "ingest_key": base64 of its SubjectPublicKeyInfo,
+"streams": n}, then "exit". Standard output: a JSON line {"sip_udp": [host, port], "pids": [SIP, media]} when ready, and the counters of the wire at the end.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def main() -> None:
     order = json.loads(sys.stdin.readline())
     process_limits.come_first(process_limits.ANSWERS_SECOND)  # as the agent's own process does
     directory = Path(str(order["directory"]))
-    media_order = {"spool": str(directory / "spool"), "key": order["key"]}
+    media_order = {"spool": str(directory / "spool"), "key": order["key"], "ingest_key": order["ingest_key"]}
     client = MediaClient.spawn(settings(media_order, int(order["streams"]) // 2))
     await client.ready()
     with (directory / "agent.log").open("w", encoding="utf-8") as stream:
