@@ -3,7 +3,8 @@
 Each row has the keys that its sender may use: those of the last description, and the ones before, for packets that
 were on their way when the key changed. One pass tries every packet under its row's key of now, nearly always the right
 one; what it refuses is looked at singly: another key, an older one, a roll-over that nobody heard. How often that is
-searched has a bound, so that who sends rubbish costs little. No clock; times are microseconds of the agent's clock.
+searched in vain has a bound, for each stream and for all together, so that who sends rubbish costs little, and so does
+an SBC that protects a thousand streams under keys it never told. No clock; times are microseconds of the agent's clock.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ Int64s = npt.NDArray[np.int64]
 AUTHENTIC, FORGED, REPLAY, MALFORMED, RTCP = range(5)  # what a packet was found to be
 OLD_KEYS: Final = 4
 SEARCHES: Final = 4
+SEARCHES_OF_ALL: Final = 256  # in vain, of which each costs a third of a millisecond
 SEARCH_EVERY_US: Final = 1_000_000
+LONGEST_REST_US: Final = 64_000_000
 _LOOKED_AT_SINGLY: Final = (AUTHENTICATION_FAILED, REPLAYED, TOO_OLD)
 _STATUSES: Final = 64  # more than the library has
 _VERDICT: Final = np.full(_STATUSES, MALFORMED, np.uint8)
@@ -36,13 +39,37 @@ _TYPE_MASK: Final = 0x7F
 
 
 @dataclass(slots=True)
-class _Keys:
-    """The contexts of a stream: those of now, those of before, the newest first; and how often it was searched."""
+class _Patience:
+    """How often something may fail in a while, which is twice as long after each that was used up, to a bound."""
 
-    current: list[CryptoContext]
+    failures: int
+    longest_us: int
+    left: int = 0
+    rest_us: int = 0
+    since_us: int = 0
+
+    def lasts(self, now_us: int) -> bool:
+        if not self.left and now_us >= self.since_us + self.rest_us:
+            self.left, self.since_us = self.failures, now_us
+        return self.left > 0
+
+    def fail(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.rest_us = min(max(2 * self.rest_us, SEARCH_EVERY_US), self.longest_us)
+
+    def succeed(self) -> None:
+        self.left, self.rest_us = self.failures, 0
+
+
+@dataclass(slots=True)
+class _Keys:
+    """The contexts of a stream: those of now, those of before, the newest first; and how long it may be searched."""
+
+    of_all: _Patience
+    current: list[CryptoContext] = field(default_factory=list)
     old: list[CryptoContext] = field(default_factory=list)
-    searches_left: int = SEARCHES
-    searched_us: int = 0
+    patience: _Patience = field(default_factory=lambda: _Patience(SEARCHES, LONGEST_REST_US))
 
     @property
     def handle(self) -> int:
@@ -53,6 +80,8 @@ class _Keys:
         """The keys are these from now on; a key that was there already goes on with its counters."""
         known = [*self.current, *self.old]
         self.current = [next((one for one in known if one.is_of(spec)), None) or CryptoContext(spec) for spec in specs]
+        if any(one not in known for one in self.current):
+            self.patience.succeed()
         old = [one for one in known if one not in self.current]
         self.old = old[:OLD_KEYS]
         for one in old[OLD_KEYS:]:
@@ -66,16 +95,16 @@ class _Keys:
             if one == OK:
                 return one, size
             status = one if status == AUTHENTICATION_FAILED else status
-        if now_us - self.searched_us >= SEARCH_EVERY_US:
-            self.searched_us, self.searches_left = now_us, SEARCHES
-        if not self.searches_left:
+        # What is a copy of a packet that was opened is no sign of a roll-over: a network that doubles is not searched.
+        if status == REPLAYED or not (self.patience.lasts(now_us) and self.of_all.lasts(now_us)):
             return status, 0
-        self.searches_left -= 1
         for context in self.current:
             one, size = context.open_at_any_roc(packet, address)
             if one == OK:
-                self.searches_left = SEARCHES
+                self.patience.succeed()
                 return one, size
+        self.patience.fail()
+        self.of_all.fail()
         return status, 0
 
     def close(self) -> None:
@@ -95,6 +124,7 @@ class Unprotector:
         self.is_protected = np.zeros(rows, np.bool_)
         self._handle = np.zeros(rows, np.uint64)
         self._keys: dict[int, _Keys] = {}
+        self._patience = _Patience(SEARCHES_OF_ALL, SEARCH_EVERY_US)
 
     @property
     def is_used(self) -> bool:
@@ -106,7 +136,7 @@ class Unprotector:
         if not specs:
             self.close_row(row)
             return
-        keys = self._keys.setdefault(row, _Keys([]))
+        keys = self._keys.setdefault(row, _Keys(self._patience))
         keys.change(specs)
         self._handle[row] = keys.handle
         self.is_protected[row] = True

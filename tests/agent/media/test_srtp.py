@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sbc_agent.media import srtp
 from sbc_agent.media.messages import KEY_BYTES, CryptoSuite
-from sbc_agent.media.srtp import OLD_KEYS, SEARCH_EVERY_US, SEARCHES
+from sbc_agent.media.srtp import LONGEST_REST_US, OLD_KEYS, SEARCH_EVERY_US, SEARCHES, SEARCHES_OF_ALL
+from sbc_agent.media.srtp_context import CryptoContext
 from tests.agent.media.feed import OTHER, PEER, Arrival, Line, received
 from tests.agent.media.packets import packet, speech
 from tests.agent.media.srtp_sender import Sender
@@ -242,6 +244,74 @@ def test_searching_has_a_bound_and_goes_on_after_it() -> None:
     take(to, sealed(by, (1 << 16) + 3), at_us=START_US + SEARCH_EVERY_US)
     assert left(to) == expected((1 << 16) + 2, (1 << 16) + 3)
     assert to.counted("unauthentic") == SEARCHES + 1
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The time in microseconds of each search: what is counted is the work, the search itself is the real one."""
+    done: list[int] = []
+    search = CryptoContext.open_at_any_roc
+
+    def counted(context: CryptoContext, data: bytes, address: int) -> tuple[int, int]:
+        done.append(len(done))
+        return search(context, data, address)
+
+    monkeypatch.setattr(CryptoContext, "open_at_any_roc", counted)
+    return done
+
+
+def test_a_stream_under_unknown_keys_is_searched_less_and_less(searches: list[int]) -> None:
+    """Ten minutes of it cost no more than some tens of searches; a sender that is found makes up for all that."""
+    by, stranger = sender(), sender(seed=9)
+    to = line(by)
+    for second in range(600):
+        take(
+            to, *(sealed(stranger, 50 * second + number) for number in range(10)), at_us=START_US + 1_000 * MS * second
+        )
+    assert SEARCHES < len(searches) <= SEARCHES * 16
+    at_us = START_US + 600_000 * MS + LONGEST_REST_US
+    take(to, sealed(by, (1 << 16) + 1), at_us=at_us)
+    assert left(to) == expected((1 << 16) + 1)
+    searches.clear()
+    take(to, *(sealed(stranger, number) for number in range(10)), at_us=at_us + 40 * MS)
+    assert len(searches) == SEARCHES
+
+
+def test_another_key_is_searched_for_at_once() -> None:
+    """Whatever was refused under the one before it."""
+    by, stranger = sender(seed=1), sender(seed=9)
+    to = line(sender())
+    for second in range(100):
+        take(to, *(sealed(stranger, number) for number in range(10)), at_us=START_US + 1_000 * MS * second)
+    to.intake.srtp.set_keys(to.row, [by.spec])
+    take(to, sealed(by, (1 << 16) + 1), at_us=START_US + 100_000 * MS)
+    assert left(to) == expected((1 << 16) + 1)
+
+
+def test_all_streams_together_are_searched_within_a_bound(searches: list[int]) -> None:
+    """An SBC that protects every stream under keys which it never told keeps nobody else from being heard."""
+    rows, stranger = 200, sender(seed=9)
+    unprotector = srtp.Unprotector(rows)
+    for row in range(rows):
+        unprotector.set_keys(row, [sender().spec])
+    batch, buffer = received(
+        [Arrival(row, sealed(stranger, number), START_US) for row in range(rows) for number in (1, 2)]
+    )
+    for second in range(3):
+        searches.clear()
+        at_us = np.full(batch.offset.size, START_US + second * SEARCH_EVERY_US)
+        verdict, _ = unprotector.open(batch.member, batch.offset, batch.length, at_us, buffer)
+        assert (verdict == srtp.FORGED).all()
+        assert 0 < len(searches) <= SEARCHES_OF_ALL
+
+
+def test_copies_of_what_was_opened_are_not_searched_for(searches: list[int]) -> None:
+    """A network that doubles every packet costs no search."""
+    by = sender()
+    to = line(by)
+    take(to, *(sealed(by, number) for number in range(20)), *(sealed(by, number) for number in range(20)))
+    assert to.counted("replayed") == 20
+    assert searches == []
 
 
 def test_a_stream_without_keys_any_more_is_plain_again() -> None:
