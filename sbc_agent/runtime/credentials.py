@@ -74,7 +74,7 @@ class TokenSource:
         api: The way to the API.
         key: The agent's key.
         identity: Who the agent is.
-        state_dir: Where what is newer is kept, with the identity.
+        state_dir: Where what is newer is kept, with the identity; None where nothing is to be left behind.
         log: Where refusals of an ingest key are told.
         revocation: Learns from the token endpoint that there is one.
         policies: Keeps the recording policy that comes with the answers.
@@ -88,7 +88,7 @@ class TokenSource:
         api: CloudApi,
         key: AgentKey,
         identity: Identity,
-        state_dir: Path,
+        state_dir: Path | None,
         log: Log,
         revocation: Revocation,
         policies: PolicyStore | None = None,
@@ -177,7 +177,8 @@ class TokenSource:
             return
         self._identity = newer
         try:
-            newer.save(self._state_dir)
+            if self._state_dir is not None:
+                newer.save(self._state_dir)
         except OSError as error:  # a full disk: used from memory now, asked for again at the next start
             self._log.error("identity_not_kept", error=type(error).__name__)
         for listener in self._listeners:

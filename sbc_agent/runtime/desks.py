@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dualtone.domain import canonical, ids
 from dualtone.domain.errors import MalformedInput, NotFound, PolicyViolation
 from dualtone.domain.numbers import normalise
-from sbc_agent.runtime.durable import hold_lock, write_private
+from sbc_agent.runtime.durable import hold_lock, require_owner, write_private
 from sbc_agent.runtime.logs import Log
 
 FILE_NAME: Final = "desks.json"
@@ -234,8 +234,7 @@ def _locked(state_dir: Path) -> Iterator[None]:
     """One change at a time."""
     if not state_dir.is_dir():
         raise NotFound(f"{state_dir} does not exist: enrol this agent first")
-    if os.geteuid() != state_dir.stat().st_uid:
-        raise PolicyViolation(f"{state_dir} belongs to another user: run this as the agent's user, with sudo -u")
+    require_owner(state_dir)
     descriptor = hold_lock(state_dir / _LOCK_NAME, _LOCK_WAIT_S)
     try:
         yield

@@ -20,6 +20,7 @@ from sbc_agent.runtime.cloud_api import CloudApi
 from sbc_agent.runtime.config import AgentConfig
 from sbc_agent.runtime.credentials import AgentCredentials, TokenSource, agent_session
 from sbc_agent.runtime.diagnosis import Diagnosis, of_findings
+from sbc_agent.runtime.durable import require_owner
 from sbc_agent.runtime.identity import AgentKey, Identity
 from sbc_agent.runtime.ingest_bucket import s3_client, sqs_client
 from sbc_agent.runtime.logs import Log
@@ -35,7 +36,11 @@ def examine(config: AgentConfig, log: Log) -> list[Diagnosis]:
     Args:
         config: The settings.
         log: Where the agent's own modules tell what they do; the doctor says it again in its own words.
+
+    Raises:
+        PolicyViolation: If ``agent.state_dir`` is another user's: root can do what the agent cannot.
     """
+    require_owner(config.agent.state_dir)
     report = _running(config.agent.state_dir)
     pid = None if report is None else int(report["pids"]["media"])
     found = [_agent(report)]
@@ -100,7 +105,9 @@ def _machine(config: AgentConfig, pid: int | None) -> list[Diagnosis]:
         doctor_machine.clock_kept(),
     ]
     for path, setting in ((agent.state_dir, "agent.state_dir"), (agent.spool_dir, "agent.spool_dir")):
-        found += of_findings("directory", preflight.directory(path, setting), f"{setting} {path} can be written")
+        found += of_findings(
+            "directory", preflight.directory(path, setting, make=False), f"{setting} {path} can be written"
+        )
     if agent.spool_dir.is_dir():
         free = DiskSpace.of(agent.spool_dir).free_bytes
         hours = free / (config.media.pool_size * 9_000 * 3_600)
@@ -145,7 +152,7 @@ def _uplink(config: AgentConfig, log: Log) -> list[Diagnosis]:
         return (clock.now_us() + offset.offset_us) / 1e6
 
     source = TokenSource(
-        api=api, key=key, identity=identity, state_dir=state_dir, log=log, revocation=revocation, clock=true_s
+        api=api, key=key, identity=identity, state_dir=None, log=log, revocation=revocation, clock=true_s
     )
     held = AgentCredentials(source, clock=true_s)
     token = doctor_uplink.credentials(held.get_frozen_credentials)

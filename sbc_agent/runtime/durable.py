@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from dualtone.domain.errors import PolicyViolation
+
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 _LOCK_POLL_S: Final = 0.01
@@ -18,6 +20,20 @@ _LOCK_POLL_S: Final = 0.01
 def make_private_directory(path: Path) -> None:
     """Makes a directory and what is missing above it, the last one for this user alone."""
     path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+
+
+def require_owner(directory: Path) -> None:
+    """Passes silently if a directory is this user's, or not there.
+
+    Raises:
+        PolicyViolation: If it is another's: what root writes there the agent cannot read.
+    """
+    try:
+        owner = directory.stat().st_uid
+    except FileNotFoundError:
+        return
+    if os.geteuid() != owner:
+        raise PolicyViolation(f"{directory} belongs to another user: run this as the agent's user, with sudo -u")
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dualtone.domain import enrolment_code
 from dualtone.domain.errors import IntegrityError, MalformedInput, PolicyViolation
 from sbc_agent.runtime.cloud_api import CloudApi
-from sbc_agent.runtime.durable import make_private_directory
+from sbc_agent.runtime.durable import make_private_directory, require_owner
 from sbc_agent.runtime.identity import IDENTITY_FILE, AgentKey, Identity
 from sbc_agent.runtime.key_rotation import NEXT_FILE
 from sbc_agent.runtime.logs import Log
@@ -59,11 +59,13 @@ def enrol(api: CloudApi, *, base: str, code: EnrolmentCode, name: str, state_dir
         replace: Whether an earlier enrolment gives way.
 
     Raises:
-        PolicyViolation: If this agent is enrolled already, or the API refused the code.
+        PolicyViolation: If this agent is enrolled already, the API refused the code, or ``state_dir`` is another
+            user's: the code is not spent then.
         Unavailable: If the API did not answer.
         IntegrityError: If the cloud is not the one that issued the code.
         MalformedInput: If its answer has the wrong form.
     """
+    require_owner(state_dir)
     if (state_dir / IDENTITY_FILE).exists() and not replace:
         raise PolicyViolation(
             f"this agent is enrolled already ({state_dir / IDENTITY_FILE}); use --replace to give it a new identity"

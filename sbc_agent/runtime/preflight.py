@@ -193,10 +193,11 @@ def wall_clock(now_s: float, newest_spooled_s: float | None) -> list[Finding]:
     return []
 
 
-def directory(path: Path, setting: str) -> list[Finding]:
-    """Makes a directory if it is not there, and writes and removes a file in it."""
+def directory(path: Path, setting: str, *, make: bool = True) -> list[Finding]:
+    """Writes and removes a file in a directory, which is made if it is not there and is to be."""
     try:
-        make_private_directory(path)
+        if make:
+            make_private_directory(path)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"\0")
             file.flush()

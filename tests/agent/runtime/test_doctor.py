@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dualtone.domain import enrolment_code
 from dualtone.domain.errors import PolicyViolation, Unavailable
 from sbc_agent.media.clock import AgentClock
 from sbc_agent.runtime import cli, config, diagnosis, doctor, doctor_machine, doctor_uplink, lan_credentials
@@ -190,6 +192,9 @@ def test_it_counts_and_shows() -> None:
 
 
 def _settings(tmp_path: Path, api: str) -> Path:
+    """Settings of a machine as it is after the installation."""
+    for name in ("state", "spool"):
+        (tmp_path / name).mkdir(mode=0o700, exist_ok=True)
     path = tmp_path / "agent.toml"
     path.write_text(
         f'[agent]\nstate_dir = "{tmp_path}/state"\nspool_dir = "{tmp_path}/spool"\n'
@@ -256,3 +261,36 @@ def test_a_revoked_agent_is_told_so_and_nobody_is_asked(tmp_path: Path, enrolled
         assert server.requests == []
     (revoked,) = [one for one in found if one.check == "revoked"]
     assert (revoked.state, "--replace" in revoked.message) == ("fail", True)
+
+
+def test_it_leaves_nothing_behind(tmp_path: Path, enrolled: Callable[[str], Path]) -> None:
+    """Neither what the token's answer tells anew, nor a directory that is not there, nor what it wrote to the disk."""
+    ends = dt.datetime(2030, 1, 1, tzinfo=dt.UTC).isoformat()
+    token: dict[str, Any] = {"access_key_id": "A", "secret_access_key": "s", "session_token": "t", "expires_at": ends}
+    token["pause"] = {"lease_s": 77, "on_expiry": "silent"}
+    answers: dict[str, web.Answer] = {"/v1/health": (200, {"now_ms": 1_800_000_000_000}), "/v1/token": (200, token)}
+    with web.serving(lambda path, _: answers.get(path, (403, {}))) as server:
+        settings = config.load(enrolled(server.url))
+        (tmp_path / "spool").rmdir()
+        before = {path: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+        found = doctor.examine(settings, Lines().log)
+    assert [one.state for one in found if one.check == "token"] == ["ok"]
+    (told,) = [one.message for one in found if one.check == "directory" and one.state == "fail"]
+    assert told.startswith(f"agent.spool_dir {tmp_path}/spool cannot be used (no such file or directory): create it")
+    assert told.endswith(f"install -d -m 700 -o dualtone {tmp_path}/spool")
+    assert {path: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
+    assert not (tmp_path / "spool").exists()
+
+
+def test_root_is_told_to_look_as_the_agents_user(
+    tmp_path: Path, enrolled: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What root may do says nothing of the agent, and what root writes the agent cannot read; a code is not spent."""
+    with web.serving(_api) as server:
+        path = enrolled(server.url)
+        monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "state").stat().st_uid + 1)
+        code = enrolment_code.make(b"s" * 16, CloudKey().der)
+        for command in (["doctor"], ["enrol", "--replace", "--code", code], ["desk", "remove", "One"]):
+            assert cli.main([*command, "--config", str(path)]) == 1
+            assert "belongs to another user: run this as the agent's user, with sudo -u" in capsys.readouterr().err
+        assert server.requests == []
