@@ -6,6 +6,7 @@ else the first, which is kept raw. telephone-event only if offered. SBCs fork wh
 all codecs of the offer, accepted or not. SRTP is answered by one `a=crypto` (`sdes.py`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from dualtone.domain.audio.codecs import codec_of
 from sbc_agent.protocol import sdes
 from sbc_agent.protocol.sdes import CryptoLine, SrtpTerms
-from sbc_agent.protocol.sdp import Codec, Direction, Media, SessionDescription
+from sbc_agent.protocol.sdp import MAX_MEDIA, Codec, Direction, Media, SessionDescription
 
 FLAG_VIDEO_REFUSED: Final = "video-refused"
 FLAG_MEDIA_REFUSED: Final = "media-refused"
@@ -31,6 +32,9 @@ _OFFERED: Final = (
     Codec(13, _COMFORT_NOISE, 8000),
     Codec(101, _EVENTS, 8000),
 )
+
+# REQ: RFC 4574 section 4: a label is a token (RFC 8866 section 9).
+_LABEL: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")
 
 # We only listen (RFC 7866 section 7.2): what may come is recvonly; an offerer that sends nothing is inactive.
 _ANSWERED: Final = {
@@ -134,14 +138,15 @@ def own_offer(labels: Iterable[str], streams: int = 1) -> tuple[StreamPlan, ...]
     Cisco's telephones fork what the call uses and cannot transcode: what is not offered would not be recorded.
 
     Args:
-        labels: the labels that the metadata names; one m-line each.
+        labels: the labels that the metadata names; one m-line each. What no description may hold as a label is none.
         streams: how many m-lines without labels if it names none.
 
     Returns:
         The m-lines.
     """
     formats = tuple(str(codec.payload_type) for codec in _OFFERED)
-    names = list(labels) or [f"mline-{index}" for index in range(streams)]
+    wished = list(labels)[:MAX_MEDIA] or [""] * streams
+    names = [label if _LABEL.fullmatch(label) else f"mline-{index}" for index, label in enumerate(wished)]
     return tuple(
         StreamPlan(index, label, True, True, Direction.RECVONLY, formats, _OFFERED)  # noqa: FBT003 - wanted, active
         for index, label in enumerate(names)

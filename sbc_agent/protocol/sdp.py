@@ -40,6 +40,7 @@ STATIC_PAYLOAD_TYPES: Final[dict[int, tuple[str, int, int]]] = {
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
+_NOWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - the texts of lines, not sockets' addresses
 _RTPMAP: Final = re.compile(r"(\d{1,3})[ \t]+([^/\s]{1,64})/(\d{1,7})(?:/(\d{1,3}))?[ \t]*\Z")
 
 
@@ -114,7 +115,7 @@ class Media:
     @property
     def on_hold(self) -> bool:
         """Whether the offerer says that nothing comes: inactive, recvonly, or no address (RFC 3264 section 8.4)."""
-        return self.direction in {Direction.INACTIVE, Direction.RECVONLY} or self.connection == "0.0.0.0"  # noqa: S104
+        return self.direction in {Direction.INACTIVE, Direction.RECVONLY} or self.connection in _NOWHERE
 
     def codecs(self) -> list[Codec]:
         """The codecs of its formats in their order; a format that no rtpmap and no standard explains is left out."""

@@ -673,6 +673,22 @@ def test_requests_of_ours_go_to_the_transports_port(transport: Literal["udp", "t
     assert under.messages[-1].fallback == ("198.51.100.9", port)
 
 
+def test_our_offer_has_no_more_streams_than_an_offer_may_have() -> None:
+    """Metadata that names a hundred streams takes no hundred ports."""
+    streams = "".join(f"<stream stream_id='{number}'><label>{number}</label></stream>" for number in range(100))
+    under, src = Under(), Src()
+    under.receive(src.request("INVITE", ("Require", "siprec"), XML, body=f"<recording>{streams}</recording>".encode()))
+    assert len(under.updated[-1].streams) == sdp.MAX_MEDIA
+
+
+def test_a_label_of_the_metadata_cannot_break_our_offer() -> None:
+    """REQ: RFC 4574 section 4: a label is a token; of anything else we make none."""
+    told = METADATA.replace("<label>1<", "<label>1\na=inactive\nm=audio 1 RTP/AVP 0<")
+    answer = response(Under().receive(Src().request("INVITE", ("Require", "siprec"), XML, body=told.encode())))
+    offered = sdp.parse(answer.body)
+    assert [(media.label, media.direction.value) for media in offered.media] == [(None, "recvonly"), ("2", "recvonly")]
+
+
 def test_more_streams_ask_for_more_ports() -> None:
     """A third m-line in a re-INVITE gets a port of its own; without one it alone is refused."""
     third = TWO_STREAMS + "m=audio 6004 RTP/AVP 8\na=label:3\na=sendonly\n"

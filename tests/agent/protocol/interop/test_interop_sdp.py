@@ -331,6 +331,7 @@ HELD = {
         "m=audio 600", "m=audio 700"
     ),
     "c=0.0.0.0 in the m-line alone": TWO_STREAMS.replace("a=label", "c=IN IP4 0.0.0.0\na=label"),
+    "c=:: as c=0.0.0.0 of IPv6": TWO_STREAMS.replace("c=IN IP4 198.51.100.7", "c=IN IP6 ::"),
     "a=inactive for the session": TWO_STREAMS.replace("a=sendonly\n", "").replace("t=0 0\n", "t=0 0\na=inactive\n"),
 }
 
