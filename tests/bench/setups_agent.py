@@ -1,7 +1,8 @@
 """The agent without a cloud, in a process of its own: SIP, recorder, journal, control channel, media process.
 
 Standard input: one JSON line {"directory": path, "key": path, "ingest_key": base64 of its SubjectPublicKeyInfo,
-"streams": n}, then "exit". Standard output: a JSON line {"sip_udp": [host, port], "pids": [SIP, media]} when ready, and the counters of the wire at the end.
+"streams": n}, then "exit". Standard output: a JSON line {"sip_udp": [host, port], "pids": [SIP, media]} when ready, and
+the counters of the wire at the end.
 """
 
 from __future__ import annotations
