@@ -59,7 +59,7 @@ class _Patience:
             self.rest_us = min(max(2 * self.rest_us, SEARCH_EVERY_US), self.longest_us)
 
     def succeed(self) -> None:
-        self.left, self.rest_us = self.failures, 0
+        self.left = self.rest_us = 0
 
 
 @dataclass(slots=True)
