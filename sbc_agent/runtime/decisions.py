@@ -8,6 +8,7 @@ Where a tenant has no policy and nobody chose anything, nothing of this costs an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol
@@ -15,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from dualtone.domain.recording_policy import DEFAULT_RULE, Fate, RecordingPolicy
+from dualtone.domain.recording_policy import DEFAULT_RULE, Fate, Match, RecordingPolicy, Rule
 from dualtone.domain.recording_ruling import (
     SETTLED_AFTER_S,
     CallFacts,
@@ -57,6 +58,7 @@ class Case:
     Attributes:
         began_us: When it was answered.
         policy: The policy in force then: a later one is for later calls.
+        is_bound: Whether its ruling stands, since an earlier run made it by a version that this one does not have.
         ruling: Its word.
         choices: What people chose.
         fate: What becomes of it; None while it waits.
@@ -71,6 +73,7 @@ class Case:
 
     began_us: int
     policy: RecordingPolicy | None = None
+    is_bound: bool = False
     ruling: Ruling = BUILT_IN
     choices: list[Choice] = field(default_factory=list)
     fate: Fate | None = "keep"
@@ -150,9 +153,10 @@ class Case:
         """
         if self.ruling is BUILT_IN and not self.choices and told == "kept":
             return None
+        rule = replace(self.ruling.rule, match=Match())
         return {
             "told": told,
-            "rule": self.ruling.rule.id,
+            "rule": asdict(rule),
             "version": self.ruling.version,
             "fate": self.fate,
             "choices": [[one.decision, one.cause, one.how, one.at_us, one.by] for one in self.choices],
@@ -171,7 +175,7 @@ class _Noted:
     """The form of ``Case.to_json``."""
 
     told: Wanted
-    rule: str
+    rule: Rule
     version: int
     fate: Fate | None
     choices: list[tuple[Fate, Cause, Means, int, str]]
@@ -212,8 +216,8 @@ class Decisions:
 
     def consider(self, case: Case, facts: Mapping[str, Any], headers: Mapping[str, str], now_us: int) -> None:
         """Judges a call by what is known now, and takes the choices that were made for it elsewhere."""
-        ruling = BUILT_IN
-        if (policy := case.policy) is not None:
+        ruling = case.ruling
+        if (policy := case.policy) is not None and not case.is_bound:
             known = CallFacts.of_session(facts, max(0, case.began_us + self._offset_us()) // 1000, headers)
             ruling = evaluate(policy, known, final=case.is_settled)
         self._rule(case, ruling, now_us)
@@ -252,18 +256,15 @@ class Decisions:
         if fate is None:
             return case, "kept"
         try:
-            noted = _NOTED.validate_python(dict(fate))
+            noted = _NOTED.validate_json(json.dumps(dict(fate)))
         except ValidationError:
             self.consider(case, facts, {}, began_us)
             return case, "silent"
-        rules = {rule.id: rule for rule in (DEFAULT_RULE, *(case.policy.rules if case.policy is not None else ()))}
         case.choices = [Choice(*chosen) for chosen in noted.choices]
         case.kept_how, case.kept_us, case.kept_by = noted.kept
-        rule = rules.get(noted.rule)
-        if rule is None and noted.told != "kept":
-            self.consider(case, facts, {}, began_us)
-            return case, noted.told
-        rule = rule or DEFAULT_RULE
+        case.is_bound = case.policy is None or case.policy.version != noted.version
+        rules = () if case.policy is None or case.is_bound else case.policy.rules
+        rule = next((rule for rule in rules if rule.id == noted.rule.id), noted.rule)
         silent = rule.waits and rule.record == "on_demand"
         case.ruling = Ruling(rule, noted.version, provisional=False, waits=rule.waits, silent=silent)
         case.fate, case.is_judged = noted.fate, True

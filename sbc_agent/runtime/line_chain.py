@@ -51,12 +51,13 @@ class LineChain:
         Returns:
             ``asdict`` of ``LineLink``, in the order of the parties.
         """
-        if policy is None:
+        live_key = self._live_key()
+        if policy is None or not live_key:
             return []
         own = _lines((*policy.lines, *(pattern for patterns in policy.groups.values() for pattern in patterns)))
         numbers = dict.fromkeys(party.number for party in CallFacts.of_session(facts, 0).parties)
         tokens = [
-            call_match.token(self._live_key(), MatchKind.EXTENSION, number)
+            call_match.token(live_key, MatchKind.EXTENSION, number)
             for number in numbers
             if number is not None and own.include(number)
         ]

@@ -52,8 +52,8 @@ def rule(record: str = "always", **members: Any) -> Rule:
     return _RULE.validate_json(json.dumps({"id": "rule", "record": record, "basis": "contract"} | members))
 
 
-def policy(*rules: Rule, lines: tuple[str, ...] = ("+44207946*",)) -> RecordingPolicy:
-    return RecordingPolicy(TENANT, 3, 1, rules, lines=lines)
+def policy(*rules: Rule, lines: tuple[str, ...] = ("+44207946*",), version: int = 3) -> RecordingPolicy:
+    return RecordingPolicy(TENANT, version, 1, rules, lines=lines)
 
 
 def metadata(line: str = LINE, other: str = OTHER, session: str = "abc@example.com", extra: str = "") -> str:
@@ -85,11 +85,14 @@ class Site:
         rules: The policy.
         now: CLOCK_MONOTONIC.
         attached: Whether the control channel is there from the start.
+        version: Of the policy.
     """
 
-    def __init__(self, directory: Path, *rules: Rule, now: float = 1000.0, attached: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *rules: Rule, now: float = 1000.0, attached: bool = True, version: int = 3
+    ) -> None:
         self.now = now
-        self.policy: RecordingPolicy | None = policy(*rules) if rules else None
+        self.policy: RecordingPolicy | None = policy(*rules, version=version) if rules else None
         self.media = MemoryMedia(range(20000, 20040, 2), OFFSET_US)
         self.told, self.lines = Told(), io.StringIO()
         log = Log(stream=self.lines, salt=b"salt")

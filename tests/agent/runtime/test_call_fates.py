@@ -464,6 +464,30 @@ async def test_why_a_call_is_kept_survives_a_restart(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_regulated_call_is_one_after_a_restart_under_another_policy(tmp_path: Path) -> None:
+    """A later version is for later calls: nobody can refuse this one, whatever became of its rule."""
+    first, src = Site(tmp_path, rule("always", id="dealers", regulated=True)), Src()
+    call = first.call(src)
+    second = Site(tmp_path, rule("consent", id="dealers", **KEYS), now=1003.0, version=4)
+    second.press(call, "decline")
+    second.update(src, metadata(other="+447700900333"))
+    assert (second.standing(call), second.of(call).pauses) == ("recorded", [])
+    policy = last(second.of(call).sessions)["policy"]
+    assert (policy["rule"], policy["version"], policy["record"]) == ("dealers", 3, "always")
+
+
+@in_loop
+async def test_a_call_that_may_not_be_recorded_is_not_after_a_restart_under_another_policy(tmp_path: Path) -> None:
+    first, src = Site(tmp_path, rule("never", id="board")), Src()
+    first.call(src)
+    second = Site(tmp_path, rule("always"), now=1003.0, version=4)
+    (call,) = second.media.calls
+    second.update(src, metadata(other="+447700900333"))
+    assert (second.of(call).silent, second.standing(call)) == (True, "not_recorded")
+    assert second.silent_to_the_cloud
+
+
+@in_loop
 async def test_a_call_on_a_line_that_is_not_recorded_is_not_after_a_restart(tmp_path: Path) -> None:
     """Although the run after it does not know its parties any more."""
     never = rule("never", id="board", match={"lines": [LINE]})

@@ -105,3 +105,9 @@ def test_no_number_is_kept_in_the_clear(chain: LineChain, tmp_path: Path) -> Non
     assert line("2001").encode() in files
     assert b"2001@" not in files
     assert OUTSIDE.encode() not in files
+
+
+def test_while_there_is_no_key_for_tokens_nothing_is_numbered(state: AgentState) -> None:
+    """A policy of an earlier run may be there before the key is."""
+    keyless = LineChain(state, Lines().log, lambda: b"")
+    assert keyless.of_call(call(1), POLICY, facts("2001")) == []
