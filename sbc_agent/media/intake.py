@@ -233,6 +233,7 @@ class Intake:
             np.add.at(counter, row[protected[verdict == found]], 1)
         good = np.ones(row.size, np.bool_)
         good[protected] = verdict == srtp.AUTHENTIC
+        _zero(buffer, received.offset[~good], received.length[~good])  # AEAD decrypts before it finds that it may not
         received = replace(
             received,
             member=received.member[good],
@@ -332,6 +333,7 @@ class Intake:
             self._source[row] = source
             for earlier, copy in waited:
                 self._continue(row, earlier, copy)
+                copy[:] = 0
         self._continue(row, packet, buffer)
 
     def _continue(self, row: int, packet: Packets, buffer: npt.NDArray[np.uint8]) -> None:
@@ -355,6 +357,7 @@ class Intake:
         elif self._is_restart(row, sequence):
             earlier, copy = self._astray.pop(row)
             self._begin_anew(row, earlier, copy)
+            copy[:] = 0
             self._continue(row, packet, buffer)
         else:
             self._give_up_astray(row)

@@ -113,6 +113,18 @@ def test_what_is_forged_is_counted_and_neither_kept_nor_believed(suite: CryptoSu
 
 
 @every_suite
+def test_what_is_forged_leaves_nothing_in_the_receivers_buffer(suite: CryptoSuite) -> None:
+    """A true packet with another tag is decrypted before it is refused: what it says is not left lying about."""
+    by = sender(suite)
+    to = line(by)
+    data = sealed(by, 1)
+    batch, buffer = received([Arrival(0, data[:-1] + bytes([data[-1] ^ 1]), START_US)])
+    to.intake.take(np.array([to.row]), batch, batch.stamp_us, buffer)
+    assert to.counted("unauthentic") == 1
+    assert not buffer[int(batch.offset[0]) :][: len(data)].any()
+
+
+@every_suite
 def test_what_was_heard_is_counted_and_dropped_when_it_is_sent_again(suite: CryptoSuite) -> None:
     by = sender(suite)
     to = line(by)
