@@ -112,7 +112,10 @@ class CallFates:
         self.settle(call, choice.at_us)
         self._tell_choices(call)
         if is_new:
-            self._log.info("choice", call=call.call, cause=choice.cause, kind=choice.decision, result=outcome)
+            told = (
+                call.call if call.told == "kept" else None
+            )  # of any other call a count is left, no line that names it
+            self._log.info("choice", call=told, cause=choice.cause, kind=choice.decision, result=outcome)
         return outcome
 
     def following(self, chosen: RecordedCall, calls: Collection[RecordedCall]) -> list[RecordedCall]:

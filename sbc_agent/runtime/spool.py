@@ -27,12 +27,13 @@ from sbc_agent.runtime.transfers import Transfer
 
 TRANSFERS_NAME: Final = "transfers.jsonl"
 _FREED_PREFIX: Final = ".freed-"
+_OPENING: Final = 0
 _OPENING_OR_PART: Final = re.compile(r"opening-(\d{2,})\.json|part-(\d{2,})-(\d{6,})\.dtp", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the spool holds: calls, and bytes of all their files."""
+    """What the spool holds: calls, and bytes of all their files. Of calls that wait for a decision it says nothing."""
 
     calls: int
     size_bytes: int
@@ -43,7 +44,7 @@ def sending_key(name: str) -> tuple[int, int, int] | None:
     match = _OPENING_OR_PART.fullmatch(name)
     if match is None:
         return None
-    return (int(match[1]), 0, 0) if match[1] is not None else (int(match[2]), 1, int(match[3]))
+    return (int(match[1]), _OPENING, 0) if match[1] is not None else (int(match[2]), 1, int(match[3]))
 
 
 class Spool:
@@ -89,7 +90,7 @@ class Spool:
         if MANIFEST_NAME in names:
             names = _names(self.path(call))  # a listing that began when the manifest was there misses no part
         keyed = sorted((key, name) for name in names if (key := sending_key(name)) is not None)
-        opened = {key[0] for key, _ in keyed if key[1] == 0}
+        opened = {key[0] for key, _ in keyed if key[1] == _OPENING}
         found = [name for key, name in keyed if key[0] in opened and name not in sent]
         if MANIFEST_NAME in names and MANIFEST_NAME not in sent:
             found.append(MANIFEST_NAME)
@@ -134,16 +135,20 @@ class Spool:
             shutil.rmtree(path, ignore_errors=True)
 
     def usage(self) -> Usage:
-        """Counts calls and bytes."""
-        calls = self.calls()
-        size = 0
-        for call in calls:
-            for name in _names(self.path(call)):
+        """Counts calls and bytes; what nobody can open, since its call waits for a decision, does not count."""
+        calls = size = 0
+        for call in self.calls():
+            names = _names(self.path(call))
+            keys = [key for key in map(sending_key, names) if key is not None]
+            if not any(place == _OPENING for _, place, _ in keys):
+                continue
+            calls += 1
+            for name in names:
                 try:
                     size += self.path(call, name).stat().st_size
                 except FileNotFoundError:
                     continue  # renamed or freed meanwhile
-        return Usage(len(calls), size)
+        return Usage(calls, size)
 
 
 def _call(name: str) -> CallId | None:

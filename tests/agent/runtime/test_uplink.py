@@ -505,3 +505,15 @@ def test_spool_usage_counts_calls_and_bytes(tmp_path: Path) -> None:
     usage = Spool(tmp_path).usage()
     assert usage.calls == 1
     assert 2_000 < usage.size_bytes < 3_000
+
+
+def test_spool_usage_says_nothing_of_a_call_that_waits_for_a_decision(tmp_path: Path) -> None:
+    """The cloud is told of the spool: how long a call was that nobody may know of is not among it."""
+    write_call(tmp_path, spooled.call_id(1), parts=2, size=1_000)
+    before = Spool(tmp_path).usage()
+    write_call(tmp_path, spooled.call_id(2), parts=2, size=1_000)
+    for name in ("opening-00.json", "manifest.json"):
+        (tmp_path / spooled.call_id(2) / name).unlink(missing_ok=True)
+    (tmp_path / spooled.call_id(3)).mkdir()
+    (tmp_path / spooled.call_id(3) / "part-00-000000.dtp.open").write_bytes(bytes(8_000))
+    assert Spool(tmp_path).usage() == before
