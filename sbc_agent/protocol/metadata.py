@@ -16,6 +16,7 @@ from sbc_agent.protocol.xml_tree import Element
 FLAG_METADATA_MALFORMED: Final = "metadata-malformed"
 MAX_EXTENSIONS: Final = 128
 MAX_VALUE_CHARACTERS: Final = 1_024
+MAX_EXTENSION_CHARACTERS: Final = 8_192  # of all extensions of one party, or of the sessions, names included
 
 Role = Literal["caller", "callee", "unknown"]
 
@@ -157,7 +158,7 @@ def _top_level(root: Element) -> Iterator[Element]:
 
 def _session(element: Element) -> Session:
     # RFC 7206: "uuid;remote=uuid"; RFC 7865's own example folds it over two lines.
-    sip_session_id = "".join(element.child_text("sipSessionID").split())
+    sip_session_id = _compact(element.child_text("sipSessionID"))
     return Session(_identity(element, "session_id"), sip_session_id, _compact(element.child_text("group-ref")))
 
 
@@ -173,9 +174,8 @@ def _participant(element: Element, number: int) -> Participant:
 
 def _stream(element: Element) -> Stream:
     label = element.child_text("label") or element.attribute("label")
-    return Stream(
-        _identity(element, "stream_id"), label[:MAX_VALUE_CHARACTERS], element.attribute("session_id", "session")
-    )
+    session_id = _compact(element.attribute("session_id", "session"))
+    return Stream(_identity(element, "stream_id"), label[:MAX_VALUE_CHARACTERS], session_id)
 
 
 def _sends(top: list[Element], people: list[tuple[Element, Participant]]) -> dict[str, tuple[str, ...]]:
@@ -217,7 +217,11 @@ def _with_role(person: Participant, extensions: dict[str, str]) -> Participant:
 
 
 def _gather(elements: list[Element], found: dict[str, str]) -> None:
-    """Vendors' leaves under these elements, by local name; an `apkt:header` by its label; equal names are joined."""
+    """Vendors' leaves under these elements, by local name; an `apkt:header` by its label; equal names are joined.
+
+    Where there are too many, those that come first are kept.
+    """
+    room = MAX_EXTENSION_CHARACTERS - sum(len(name) + len(value) for name, value in found.items())
     waiting = [
         (element, "") for element in reversed(elements) if element.name.lower() not in VOCABULARY - {"extensiondata"}
     ]
@@ -228,7 +232,10 @@ def _gather(elements: list[Element], found: dict[str, str]) -> None:
         if text := " ".join(element.text.split())[:MAX_VALUE_CHARACTERS]:
             earlier = found.get(name, "")
             if text not in earlier.split(", "):
-                found[name] = f"{earlier}, {text}"[:MAX_VALUE_CHARACTERS] if earlier else text
+                value = f"{earlier}, {text}"[:MAX_VALUE_CHARACTERS] if earlier else text
+                if (room := room - len(name) - len(value)) < 0:
+                    return
+                found[name] = value
         waiting.extend((child, name if label else "") for child in reversed(element.children))
 
 

@@ -8,10 +8,19 @@ that left a transferred call was still recorded. Likewise the sender of a stream
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-from sbc_agent.protocol.metadata import MAX_EXTENSIONS, Metadata, Participant, Session, Stream
+from sbc_agent.protocol.metadata import (
+    MAX_EXTENSION_CHARACTERS,
+    MAX_EXTENSIONS,
+    Metadata,
+    Participant,
+    Session,
+    Stream,
+)
 
 # What one recording session remembers of each kind; of more the oldest go (the messages themselves are all kept).
 MAX_REMEMBERED: Final = 256
+# And in characters, so that all of it fits into one SESSION record.
+MAX_CHARACTERS: Final = 32_768
 
 _T = TypeVar("_T")
 
@@ -45,7 +54,7 @@ class RecordingSession:
                 streams = {key: value for key, value in streams.items() if value.label != label}
                 streams[stream.stream_id or f"label {label}"] = replace(stream, label=label)
         return RecordingSession(
-            groups=tuple(dict.fromkeys([*self.groups, *update.groups]))[-MAX_REMEMBERED:],
+            groups=tuple(_latest(dict.fromkeys(self.groups), dict.fromkeys(update.groups))),
             sessions=_latest(self.sessions, {session.session_id: session for session in update.sessions}),
             participants=_latest(
                 self.participants, {person.participant_id: self._corrected(person) for person in update.participants}
@@ -107,7 +116,7 @@ class RecordingSession:
             aor=update.aor or known.aor,
             name=update.name or known.name,
             role=known.role if update.role == "unknown" else update.role,
-            extensions=_latest(known.extensions, update.extensions, MAX_EXTENSIONS),
+            extensions=_latest(known.extensions, update.extensions, MAX_EXTENSIONS, MAX_EXTENSION_CHARACTERS),
         )
 
 
@@ -116,11 +125,16 @@ def _named(update: Metadata) -> dict[str, tuple[str, ...]]:
     named: dict[str, tuple[str, ...]] = {}
     for participant, sent in update.sends.items():
         for stream in sent:
-            named[stream] = (*named.get(stream, ()), participant)
+            named[stream] = (*named.get(stream, ()), participant)[:2]  # of two it is as unknown as of more
     return named
 
 
-def _latest(known: dict[str, _T], news: dict[str, _T], most: int = MAX_REMEMBERED) -> dict[str, _T]:
-    """What was known, with the news; of more than `most` the oldest go."""
-    merged = known | news
-    return merged if len(merged) <= most else dict(list(merged.items())[-most:])
+def _latest(
+    known: dict[str, _T], news: dict[str, _T], most: int = MAX_REMEMBERED, characters: int = MAX_CHARACTERS
+) -> dict[str, _T]:
+    """What was known, with the news; of more than `most`, or more than so many characters, the oldest go."""
+    merged = list((known | news).items())[-most:]
+    first, room = len(merged), characters
+    while first and (room := room - len(repr(merged[first - 1]))) >= 0:
+        first -= 1
+    return dict(merged[first:])

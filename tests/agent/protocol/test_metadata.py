@@ -1,5 +1,6 @@
 """Recording metadata: RFC 7865 and what SRCs make of it."""
 
+import json
 import time
 
 import pytest
@@ -332,3 +333,23 @@ def test_what_a_session_remembers_is_bounded() -> None:
         known = known.merged(metadata.parse(f"<recording>{people}<v><x{first}>1</x{first}></v></recording>".encode()))
     assert len(known.participants) == MAX_REMEMBERED
     assert "P2999" in known.participants
+
+
+def test_what_a_session_remembers_fits_into_one_record() -> None:
+    """A peer that names others in every request, all of them at full length, is still told of: the latest stay."""
+    known = RecordingSession()
+    for number in range(80):
+        extensions = "".join(f"<x{name}>{'v' * 900}</x{name}>" for name in range(40))
+        people = f"<participant participant_id='P{number}'><nameID aor='sip:{number}@{'h' * 900}'/>{extensions}"
+        session = f"<session session_id='S{number}'><sipSessionID>{'q' * 9_000}</sipSessionID></session>"
+        stream = f"<stream stream_id='{'i' * 900}{number}'><label>{number}</label></stream>"
+        stream += f"<y{number}>{'v' * 900}</y{number}>"
+        text = f"<group group_id='{'g' * 900}{number}'/>{session}{people}</participant>{stream}"
+        known = known.merged(metadata.parse(f"<recording>{text}</recording>".encode()))
+    told = known.facts()
+    assert len(json.dumps(told)) < 160_000
+    assert told["participants"][-1]["participant_id"] == "P79"
+    assert 0 < len(told["participants"][-1]["extensions"]) < 10
+    assert told["sessions"][-1]["session_id"] == "S79"
+    assert told["streams"][-1]["label"] == "79"
+    assert "y79" in told["extensions"]
