@@ -117,6 +117,8 @@ class Load:
         self._rows = set(range(SIDES * plan.calls))
         self._counts: dict[int, asyncio.Future[int]] = {}
         self._sender: asyncio.subprocess.Process | None = None
+        self._hearing: asyncio.Task[float] | None = None
+        self._ready = asyncio.Event()
         self._target, self._host = plan.target, ""
 
     async def run(self) -> dict[str, Any]:
@@ -136,7 +138,12 @@ class Load:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        hearing = asyncio.create_task(self._hear())
+        self._hearing = asyncio.create_task(self._hear())
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({self._hearing, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not self._ready.is_set():
+            raise CallFailed("the sender of RTP did not start") from self._hearing.exception()
         telling = asyncio.create_task(self._tell())
         free = asyncio.Semaphore(plan.calls)
         calls, started, late_s = [], loop.time(), 0.0
@@ -150,7 +157,7 @@ class Load:
         await asyncio.gather(*calls)
         telling.cancel()
         self._order({"stop": True})
-        late = await asyncio.wait_for(hearing, _STOP_S)
+        late = await asyncio.wait_for(self._hearing, _STOP_S)
         await self._sender.wait()
         return {
             **self._tally.to_json(),
@@ -197,6 +204,7 @@ class Load:
 
     async def _talk(self, link: SrcLink, answered: Answered) -> list[int]:
         """Sends both sides until the time is over or the recorder hangs up; returns the packets of each side."""
+        self._require_sender()
         rows = [self._rows.pop() for _ in answered.streams[:SIDES]]
         self._order(
             {
@@ -222,12 +230,17 @@ class Load:
         return packets
 
     async def _stop(self, rows: list[int]) -> list[int]:
+        self._require_sender()
         counts = [asyncio.get_running_loop().create_future() for _ in rows]
         self._counts |= dict(zip(rows, counts, strict=True))
         self._order({"remove": rows})
         packets = list(await asyncio.gather(*counts))
         self._rows.update(rows)
         return packets
+
+    def _require_sender(self) -> None:
+        if self._hearing is None or self._hearing.done():
+            raise CallFailed("the sender of RTP ended")
 
     def _order(self, order: dict[str, Any]) -> None:
         assert self._sender is not None
@@ -240,6 +253,8 @@ class Load:
         assert self._sender.stdout is not None
         async for line in self._sender.stdout:
             said = encoding.loads(line)
+            if "ready" in said:
+                self._ready.set()
             for row, packets in said.get("sent", {}).items():
                 self._counts.pop(int(row)).set_result(packets)
             if "late_ms_max" in said:

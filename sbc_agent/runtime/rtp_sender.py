@@ -4,7 +4,8 @@ Streams are spread over the packet time in ten bursts, as many callers are. Each
 and its timestamps with 0, so that a recorder's loss shows in what it kept.
 
 Standard input, a JSON line each: ``{"add": [[row, host, port], ...]}``, ``{"remove": [row, ...]}``, ``{"stop": true}``.
-Standard output, a JSON line each: ``{"sent": {row: packets}}`` after a remove; ``{"late_ms_max": n}`` after a stop.
+Standard output, a JSON line each: ``{"ready": true}`` when it can send; ``{"sent": {row: packets}}`` after a remove;
+``{"late_ms_max": n}`` after a stop.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -115,18 +117,20 @@ class RtpSender:
 
 
 def main() -> None:
-    """Sends what it is told to, at the time that each packet is due, until told to stop."""
+    """Sends what it is told to, at the time that each packet is due, until told to stop or nobody is left to tell."""
     sender = RtpSender(int(sys.argv[1]))
     late_s, burst, pending = 0.0, 0, b""
     os.set_blocking(0, False)
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
+        _say({"ready": True})
         start = time.monotonic()
         while True:
             due = start + burst * PACKET_TIME_S / BURSTS
             while selector.select(max(due - time.monotonic(), 0)):
-                *lines, pending = (pending + os.read(0, _READ_BYTES)).split(b"\n")
-                if not _obey(sender, lines):
+                read = os.read(0, _READ_BYTES)
+                *lines, pending = (pending + read).split(b"\n")
+                if not read or not _obey(sender, lines):
                     _say({"late_ms_max": round(1000 * late_s, 1)})
                     sender.close()
                     return
@@ -155,4 +159,5 @@ def _say(value: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # whoever started it was ended
+        main()

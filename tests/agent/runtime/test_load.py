@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from sbc_agent.runtime import load
 from sbc_agent.runtime.config import Endpoint
 from sbc_agent.runtime.load import LoadPlan
 from sbc_agent.runtime.src_dialog import Transport
+from sbc_agent.runtime.src_link import CallFailed
 from tests.agent.runtime.test_test_call import recorder
 
 
@@ -95,3 +98,30 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_sender_whose_owner_is_gone_sends_nothing_more() -> None:
+    """A load test that was killed leaves no process that goes on without it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "sbc_agent.runtime.rtp_sender", "2"], input=b"", timeout=60, check=False
+    )
+    assert ended.returncode == 0
+
+
+def test_without_its_sender_a_load_test_fails() -> None:
+    """At once, and whatever its calls were doing."""
+
+    async def scenario() -> None:
+        async with recorder(20) as (_, _, targets):
+            plan = LoadPlan(targets["udp"], "udp", calls=5, seconds=0.5, rate=50.0, total=10)
+            job = load.Load(plan, lambda _: None)
+            running = asyncio.create_task(job.run())
+            while not job._tally.live:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+            assert job._sender is not None
+            job._sender.kill()
+            with pytest.raises(CallFailed, match="the sender of RTP ended"):
+                await asyncio.wait_for(running, 60)
+            assert job._tally.failed["the sender of RTP ended"]
+
+    asyncio.run(scenario())
