@@ -58,6 +58,7 @@ _SAID: Final = {
     "stopped": "from now on nothing more of this call is kept; what was before stays",
 }
 _AGAIN_S: Final = 5.0
+_PASSING: Final = frozenset({429, 503})
 
 Json = dict[str, Any]
 
@@ -134,16 +135,16 @@ def watch(client: DeskClient, *, json_lines: bool, wait: Callable[[float], bool]
         write: Takes a line.
 
     Raises:
-        ApiProblem: If the agent refuses.
+        ApiProblem: If the agent refuses for good.
     """
     known: dict[str, Json] | None = None
     is_lost = False
     while True:
         try:
-            listed = client.news()
-        except requests.RequestException as error:
+            listed = _heard(client)
+        except _Lost as error:
             if not is_lost and not json_lines:
-                write(f"{unreachable(error)}; trying again")
+                write(f"{error}; trying again")
             is_lost = True
             if not wait(_AGAIN_S):
                 return
@@ -160,6 +161,21 @@ def watch(client: DeskClient, *, json_lines: bool, wait: Callable[[float], bool]
             known = calls
         if not wait(0.0):
             return
+
+
+class _Lost(Exception):  # noqa: N818 - what happened, in a word
+    """The agent says nothing for now; the text says why."""
+
+
+def _heard(client: DeskClient) -> Json | None:
+    try:
+        return client.news()
+    except requests.RequestException as error:
+        raise _Lost(unreachable(error)) from error
+    except ApiProblem as error:
+        if error.status not in _PASSING:
+            raise
+        raise _Lost(next(problem_lines(error))) from error
 
 
 def _changes(known: Mapping[str, Json], calls: Mapping[str, Json]) -> Iterator[tuple[Json, str]]:
@@ -182,7 +198,7 @@ def problem_lines(error: ApiProblem) -> Iterator[str]:
     if error.status == requests.codes.unauthorized:
         yield "the agent does not know this token: ask your administrator for a new one (dualtone-agent desk add)"
     elif error.status == requests.codes.too_many_requests:
-        yield "too many requests: wait a few seconds"
+        yield "the agent was asked too often: wait a few seconds"
     elif error.status == requests.codes.service_unavailable:
         yield "not possible right now: try again in a moment"
     else:

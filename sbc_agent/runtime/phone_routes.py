@@ -91,7 +91,7 @@ class PhoneRoutes:
             body=phone_pages.written(shown, dialect),
             content_type=phone_pages.CONTENT_TYPE,
             charset="UTF-8",
-            headers={"Refresh": f"{REFRESH_S}; url={again}"},
+            headers={"Refresh": f"{REFRESH_S}; url={again}", "Referrer-Policy": "no-referrer"},
         )
 
 

@@ -18,6 +18,7 @@ from infra.cli import desk, desk_settings
 from infra.cli.desk_client import DeskClient
 from infra.cli.desk_settings import DeskSettings, UnusableSettings
 from infra.local import cli
+from infra.local.client import ApiProblem
 from sbc_agent.runtime import desks, lan_credentials
 from sbc_agent.runtime.rate_limit import RateLimit
 from tests.agent.runtime.desked import REGULATED, DeskSite
@@ -208,6 +209,33 @@ def test_watch_goes_on_when_the_agent_was_away(agent: Threaded, run: Run, tmp_pa
         "the agent answers again",
         "Reception: no live call",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "the agent was asked too often: wait a few seconds; trying again"),
+        (503, "not possible right now: try again in a moment; trying again"),
+    ],
+)
+def test_watch_outlasts_a_refusal_that_passes(
+    agent: Threaded, run: Run, tmp_path: Path, status: int, said: str
+) -> None:
+    """Too many watchers, or an agent that has not heard from the cloud yet; a token that is not known ends it."""
+    assert run("status") == 0
+    client = DeskClient(desk_settings.load(tmp_path / "config" / "dualtone" / "desk.toml", {}, {}))
+    news, answers = client.news, iter((status, 0, 401))
+
+    def sometimes() -> dict[str, Any] | None:
+        if refused := next(answers):
+            raise ApiProblem(refused, {})
+        return news()
+
+    client.news = sometimes  # type: ignore[method-assign]
+    written: list[str] = []
+    with pytest.raises(ApiProblem):
+        desk.watch(client, json_lines=False, wait=lambda _: True, write=written.append)
+    assert written == [said, "the agent answers again", "Reception: no live call"]
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
