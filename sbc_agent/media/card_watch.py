@@ -46,7 +46,9 @@ _USUAL_LENGTH: Final = {
 
 @dataclass(slots=True)
 class _Run:
-    digits: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOST_DIGITS), repr=False)
+    """Digits: moment, key, and whether it may have been a choice as well, which begins no number's silence."""
+
+    digits: deque[tuple[int, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_DIGITS), repr=False)
     is_judged: bool = False
 
     @property
@@ -59,14 +61,15 @@ class _Run:
 
     def found(self, *, is_over: bool) -> int | None:
         """When a card's number began; it is wiped with that."""
-        typed = "".join(digit for _, digit in self.digits)
+        typed = "".join(digit for _, digit, _ in self.digits)
         begins = next((at for at in range(len(typed)) if _is_usual(typed[at:])), None)
-        if begins is None and is_over and is_card_number(typed):
-            begins = 0
+        if begins is None and is_over:
+            behind = next((at for at, (_, _, is_choice) in enumerate(self.digits) if not is_choice), 0)
+            begins = next((at for at in (0, behind) if is_card_number(typed[at:])), None)
         if begins is None:
             return None
-        moments = [at_us for at_us, _ in self.digits]
-        while begins and moments[begins] - moments[begins - 1] <= _GROUP_US:
+        moments = [at_us for at_us, _, _ in self.digits]
+        while begins and moments[begins] - moments[begins - 1] <= _GROUP_US and not self.digits[begins - 1][2]:
             begins -= 1
         self.wipe()
         return moments[begins]
@@ -94,8 +97,8 @@ class CardWatch:
             return None
         return "accept" if key in policy.accept_keys else "decline"
 
-    def card(self, way: Way, stream: int | None, key: str, at_us: int) -> int | None:
-        """Takes a key.
+    def card(self, way: Way, stream: int | None, key: str, at_us: int, *, is_choice: bool = False) -> int | None:
+        """Takes a key; ``is_choice`` says that it was told as a choice: it may be a digit of a number all the same.
 
         Returns:
             When the first digit was pressed of the card's number that this key completes; None if it completes none.
@@ -107,7 +110,7 @@ class CardWatch:
             first_us = run.found(is_over=True)
             run.wipe()
             return first_us
-        run.digits.append((at_us, key))
+        run.digits.append((at_us, key, is_choice))
         run.is_judged = False
         return run.found(is_over=len(run.digits) == MOST_DIGITS)
 

@@ -245,6 +245,8 @@ class Engine:
             self._tell(messages.Decided(call=command.call, keep=command.keep, outcome="unknown"))
             return
         self._waiting.decide(recording, command.at_us, moment, keep=command.keep)
+        if recording.call.is_on_demand:
+            self._keys.end(command.call)
         self._events += recording.watch_spool()
         self._leave_if_unwanted(recording)
 

@@ -71,8 +71,9 @@ class Keys:
 
     def signalled(self, recording: Recording, command: Digit) -> None:
         """A key came by signalling."""
-        is_kept = not recording.call.silence.covers(command.at_us, command.at_us)
-        self._press(recording.call, "signalling", command.stream, command.digit, command.at_us, is_kept=is_kept)
+        call = recording.call
+        is_kept = not (call.is_on_demand or call.silence.covers(command.at_us, command.at_us))
+        self._press(call, "signalling", command.stream, command.digit, command.at_us, is_kept=is_kept)
 
     def leave(self, recordings: list[Recording], turn: Turn, cutoff_us: int, now_us: int) -> int:
         """Blanks tones in what leaves.
@@ -114,7 +115,7 @@ class Keys:
                 self._pause(recordings[call], first_us, moment)
 
     def end(self, call: str) -> None:
-        """A call has left the rings."""
+        """A call has left the rings, or is not to be kept: what was typed in it is forgotten."""
         watch = self._watches.pop(call, None)
         if watch is not None:
             watch.wipe()
@@ -133,12 +134,13 @@ class Keys:
     def _press(self, call: Call, way: Way, stream: int | None, key: str, at_us: int, *, is_kept: bool) -> None:
         policy = call.profile.policy
         watch = self._watches.setdefault(call.call, CardWatch())
-        if key in policy.accept_keys + policy.decline_keys and not watch.is_running(way, stream, at_us):
+        is_choice = key in policy.accept_keys + policy.decline_keys and not watch.is_running(way, stream, at_us)
+        if is_choice:
             choice = watch.choice(policy, way, stream, key, at_us)
             if choice is not None:
                 self._tell(Choice(call=call.call, choice=choice, at_us=at_us))
-        elif policy.card == "pause" and is_kept:
-            self._found(call.call, watch.card(way, stream, key, at_us))
+        if policy.card == "pause" and is_kept and (key.isdigit() or not is_choice):
+            self._found(call.call, watch.card(way, stream, key, at_us, is_choice=is_choice))
 
     def _found(self, call: str, first_us: int | None) -> None:
         if first_us is not None:

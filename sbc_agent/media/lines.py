@@ -92,6 +92,7 @@ class Lines:
     def release(self, row: int) -> None:
         """The last packet of a stream has left: another may have its row."""
         self.ring.clear_row(row)
+        self.tones.close_row(row)
         del self._calls[row]
         heapq.heappush(self._free_rows, row)
 
@@ -117,8 +118,9 @@ class Lines:
         return self._receiver.buffer
 
     def wipe(self) -> None:
-        """Leaves nothing in the receiver's buffer of what came last."""
+        """Leaves nothing in buffers of what came last, or was looked at."""
         self._receiver.buffer[:] = 0
+        self.tones.wipe()
 
     def _drain(self, rows: Int64s, descriptors: list[int], moment: Moment) -> None:
         """Drains sockets, rows ascending, until none has more; what is overdue of theirs leaves in between."""

@@ -125,6 +125,8 @@ class Pauses:
         """Leaves nothing in memory of what came of a call that is not heard any more."""
         self.set_windows(recording)
         self._take_back(recording, [(0, FOREVER)], moment)
+        for row in recording.rows:
+            self._lines.tones.forget(row)
 
     def enforce(self) -> None:
         """Takes back what has come into the ring of the span that is being taken back, if one is."""

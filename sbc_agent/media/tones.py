@@ -91,13 +91,22 @@ class Tones:
         self._going: dict[int, Tone] = {}
         self._octets: npt.NDArray[np.uint8] = memory.array(0, np.uint8)
         self._samples: npt.NDArray[np.float32] = memory.array(0, np.float32)
+        self._looked_at = 0  # octets that may lie there
         self._tables = {law: _table(law) for law in Law}
 
     def open_row(self, row: int) -> None:
         """Prepares a row for a new stream, in which tones are kept."""
-        self._wanted[row] = False
-        self._going.pop(row, None)
+        self.close_row(row)
         self.explain(row, ())
+
+    def close_row(self, row: int) -> None:
+        """A stream has left for good, and the tone that sounded last in it."""
+        self._wanted[row] = False
+        self.forget(row)
+
+    def forget(self, row: int) -> None:
+        """Nothing is known any more of the tone that sounded last in a stream."""
+        self._going.pop(row, None)
 
     def explain(self, row: int, formats: Iterable[tuple[int, str]]) -> None:
         """Says what a row's payload types mean: pairs of payload type and codec, as negotiated."""
@@ -112,7 +121,7 @@ class Tones:
         """Whether tones of a stream are to be blanked."""
         self._wanted[row] = blank
         if not blank:
-            self._going.pop(row, None)
+            self.forget(row)
 
     def are_wanted(self, rows: Int64s) -> bool:
         """Whether tones of any of these streams are to be blanked."""
@@ -129,7 +138,14 @@ class Tones:
         found: list[Blanked] = []
         for begin in range(0, wanted.size, _ROWS_AT_ONCE):
             found += self._blank(wanted[begin : begin + _ROWS_AT_ONCE], cutoff_us)
+        if found:
+            self.wipe()
         return found
+
+    def wipe(self) -> None:
+        """Leaves nothing in memory of what was looked at last."""
+        self._octets[: self._looked_at], self._samples[: self._looked_at] = 0, 0
+        self._looked_at = 0
 
     def _blank(self, rows: Int64s, cutoff_us: int) -> list[Blanked]:
         ring = self._ring
@@ -153,9 +169,10 @@ class Tones:
         """The samples of packets, float32[hops, 80]; what lies between is silent."""
         ring, count = self._ring, (int(look.ends[-1]) + _APART) * _HOP
         if self._octets.size < count + 1:
-            self._octets[:], self._samples[:] = 0, 0
+            self.wipe()
             self._octets, self._samples = memory.array(2 * count, np.uint8), memory.array(2 * count, np.float32)
             memory.lock(self._octets, self._samples)  # where the system does not allow it, the start has told
+        self._looked_at = max(self._looked_at, count)
         octets, samples = self._octets[:count], self._samples[:count]
         usual = Law(int(law[0]))
         octets[:] = _SILENT[usual]

@@ -285,6 +285,51 @@ def test_a_consent_key_within_a_long_number_is_a_digit_of_it(tmp_path: Path) -> 
     assert desk.of(Choice) == []
 
 
+@pytest.mark.parametrize("accept_keys", ["1", "4", "14"])
+@ways
+def test_a_card_number_is_found_whatever_keys_say_yes(
+    tmp_path: Path, way: Callable[..., None], accept_keys: str
+) -> None:
+    """Its first digits may have been told as a choice: they are digits of it all the same."""
+    desk = Desk(tmp_path)
+    desk.begin(policy=CallPolicy(tones="blank", accept_keys=accept_keys, decline_keys="#"))
+    line = Line(desk)
+    line.talk(3)
+    way(line, CARD)
+    line.talk(9)
+    (told,) = desk.of(SelfPaused)
+    assert told.pause.effective_at_us < desk.now_us - 9_000_000
+
+
+@ways
+def test_a_card_number_in_a_call_on_demand_is_nobodys_business(tmp_path: Path, way: Callable[..., None]) -> None:
+    """Nothing is gathered of the call: there is nothing to pause, and nobody is told."""
+    desk = Desk(tmp_path)
+    desk.begin(waits=True, silent=True, policy=BLANK)
+    line = Line(desk)
+    way(line, CARD)
+    line.talk(9)
+    assert desk.of(SelfPaused) == []
+    assert desk.of(Alarm) == []
+
+
+@ways
+def test_what_was_typed_in_a_call_goes_with_it_when_it_is_discarded(tmp_path: Path, way: Callable[..., None]) -> None:
+    """Kept after all, the call knows no digit of what was before."""
+    desk = Desk(tmp_path)
+    desk.begin(waits=True, policy=BLANK)
+    line = Line(desk)
+    line.talk(3)
+    way(line, CARD[:8])
+    line.talk(6)
+    desk.decide(keep=False)
+    assert not desk.engine._lines.tones._going
+    desk.decide(keep=True)
+    way(line, CARD[8:])
+    line.talk(9)
+    assert desk.of(SelfPaused) == []
+
+
 def test_a_call_on_demand_hears_its_consent_key(tmp_path: Path) -> None:
     """Nothing is gathered of it, and still the key asks for the recording."""
     desk = Desk(tmp_path)

@@ -363,3 +363,32 @@ def _send(desk: Desk, packets: list[bytes], first: int = 0) -> None:
 def _policy(desk: Desk, *, blank: bool) -> messages.Policy:
     policy = BLANK if blank else CallPolicy()
     return messages.Policy(call=CALL, at_us=desk.now_us, policy=policy)
+
+
+def test_no_tone_stays_where_it_was_looked_for(tmp_path: Path) -> None:
+    """Nor does what had left and is taken back by a pause; the next stream of a row knows nothing of the last one's."""
+    desk = Desk(tmp_path)
+    desk.begin(True, policy=BLANK)
+    tones = desk.engine._lines.tones
+    key = placed([(0.0, Key("5", 8_000))], 8.0)
+    for number, data in enumerate(Side(key).packets):
+        desk.arrive(0, data, at_us=desk.now_us + 20_000 * number)
+    for _ in range(80):
+        desk.run(0.1)
+        if tones._going:
+            break
+    assert not tones._octets.any()
+    assert not tones._samples.any()
+    desk.end()
+    desk.run(9)
+    assert not tones._going
+
+    other = Desk(tmp_path / "other")
+    other.begin(True, policy=BLANK)
+    other.talk(8, streams=1)
+    looked_at = other.engine._lines.tones
+    assert looked_at._octets.any()
+    other.pause(other.now_us - 7_000_000)
+    other.run(0.1)
+    assert not looked_at._octets.any()
+    assert not looked_at._samples.any()
