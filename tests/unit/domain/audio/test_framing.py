@@ -113,3 +113,25 @@ def test_many_and_long_packets_fit_their_pages() -> None:
     framed = framer("OPUS").frame(packets(*((number, number * 120, one) for number, one in enumerate(payloads))))
     assert list(ogg_packets(framed.data)[2:]) == payloads
     assert framed.size.sum() == 120 * len(payloads)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "samples", "rate_hz"),
+    [
+        ("OPUS", b"\x1b\x02" + bytes(2), 5760, 48_000),
+        ("G729", VOICE * 100, 8000, 8_000),
+        ("G722", bytes(1000), 2000, 16_000),
+    ],
+    ids=["OPUS", "G729", "G722"],
+)
+def test_small_packets_that_play_for_long_do_not_fill_the_memory(
+    name: str, payload: bytes, samples: int, rate_hz: int
+) -> None:
+    """A thousand packets a second for ten seconds: what is decoded is bounded by the time that passed."""
+    fed, step = framer(name), rate_hz // 1000
+    columns = [(number % 65_536, number * step, payload) for number in range(10_000)]
+    framed = fed.frame(packets(*columns))
+    assert 10 * rate_hz <= framed.size.sum() <= 21 * rate_hz
+    assert framed.damaged == 10_000 - framed.size.sum() // samples
+    (size,) = fed.frame(packets((10_000, 10_000 * step + 60 * rate_hz, payload))).size[-1:].tolist()
+    assert size == samples, "what is sent at its pace later is decoded again"

@@ -4,7 +4,10 @@ G.722, G.729 and Opus predict each frame from those before. Their decoders run f
 octet that is fed gives a number of samples that is known beforehand. Malformed packets are not fed: they are silence.
 
 What is lost for at most 60 ms is concealed where the codec provides for it; anything longer, and whatever a sender did
-not send (comfort noise, discontinuous transmission), is silence of the exact length. Pure.
+not send (comfort noise, discontinuous transmission), is silence of the exact length.
+
+Four octets of Opus play for 120 ms, and a source may send them as fast as it likes. So of a batch no more is decoded
+than twice the time over which it is spread, and a second: packets beyond that are damage. Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ LEAST_BEGINNING_BYTES: Final = 32
 """4 ms of G.722: no packet is so short."""
 
 _MOST_LOST: Final = 3000
+_MOST_TIMES: Final = 2
 _G729_FRAME_BYTES: Final = 10
 _G729_FRAME_SAMPLES: Final = 80
 _G729_SID_BYTES: Final = 2
@@ -109,9 +113,21 @@ class _Ordered:
     def __init__(self) -> None:
         self._last: tuple[int, int] | None = None
         """Sequence number of the last packet, and where it ended."""
+        self._left = 0
+        """How many samples may still be decoded of a batch."""
 
     def frame(self, packets: Packets) -> Framed:
+        position = packets.position
+        spread = int(position.max() - position.min()) if position.size else 0
+        self._left = _MOST_TIMES * spread + self.rate_hz
         return self._framed(self._in_order(packets))
+
+    def _takes(self, samples: int) -> bool:
+        """Whether so many more may be decoded of this batch; then they count."""
+        if samples > self._left:
+            return False
+        self._left -= samples
+        return True
 
     @property
     def _end(self) -> int | None:
@@ -153,13 +169,17 @@ class _G722(_Ordered):
         self._begun = False
 
     def _framed(self, packets: Packets) -> Framed:
+        fits = np.cumsum(2 * packets.size) <= self._left
+        damaged = int(np.count_nonzero(~fits))
+        if damaged:
+            packets = packets.chosen(np.flatnonzero(fits))
         self._begun = self._begun or packets.payload.size >= LEAST_BEGINNING_BYTES
         if not self._begun:
             nothing = np.zeros(0, np.int64)
-            return Framed(b"", nothing, nothing, self._end, packets.size.size)
+            return Framed(b"", nothing, nothing, self._end, damaged + packets.size.size)
         if packets.size.size:
             self._last = int(packets.sequence[-1]), int(packets.position[-1] + 2 * packets.size[-1])
-        return Framed(packets.payload.tobytes(), packets.position, 2 * packets.size, self._end)
+        return Framed(packets.payload.tobytes(), packets.position, 2 * packets.size, self._end, damaged)
 
 
 class _G729(_Ordered):
@@ -176,7 +196,7 @@ class _G729(_Ordered):
         columns = packets.sequence.tolist(), packets.position.tolist(), packets.each()
         for sequence, start, payload in zip(*columns, strict=True):
             frames, rest = divmod(len(payload), _G729_FRAME_BYTES)
-            if rest not in {0, _G729_SID_BYTES}:
+            if rest not in {0, _G729_SID_BYTES} or not self._takes(frames * _G729_FRAME_SAMPLES):
                 damaged += 1
                 continue
             lost_from, lost = self._lost(sequence, start)
@@ -207,7 +227,8 @@ class _Opus(_Ordered):
         columns = packets.sequence.tolist(), packets.position.tolist(), packets.each()
         for sequence, start, packet in zip(*columns, strict=True):
             ticks = opus_packet.ticks(packet)
-            if ticks is None:
+            is_heard = ticks is not None and not opus_packet.is_discontinuous(packet)
+            if ticks is None or (is_heard and not self._takes(ticks)):
                 damaged += 1
                 continue
             lost_from, lost = self._lost(sequence, start)
@@ -217,7 +238,7 @@ class _Opus(_Ordered):
                     fed.append((concealing, concealed))
                     position.append(lost_from)
             self._last = sequence, start + ticks
-            if not opus_packet.is_discontinuous(packet):
+            if is_heard:
                 fed.append((packet, ticks))
                 position.append(start)
                 self._before = packet
