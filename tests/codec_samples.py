@@ -128,7 +128,16 @@ def g729(name: str, frames: int = 2) -> Speech:
 def opus(name: str, *, channels: int = 1, ptime_ms: int = 20, dtx: bool = False, application: str = "audio") -> Speech:
     """Opus by ffmpeg's libopus at 40 kbit/s; with ``dtx`` what is sent without content is not sent at all."""
     samples = np.repeat(wide(name)[:, np.newaxis], channels, axis=1)
-    words = ("-c:a", "libopus", "-b:a", "40000", "-application", application, "-frame_duration", str(ptime_ms))
+    words: tuple[str, ...] = (
+        "-c:a",
+        "libopus",
+        "-b:a",
+        "40000",
+        "-application",
+        application,
+        "-frame_duration",
+        str(ptime_ms),
+    )
     words += ("-dtx", "1") if dtx else ()
     coded = _ffmpeg(samples.astype("<i2").tobytes(), "-ar", "16000", "-ac", str(channels), to=(*words, "-f", "ogg"))
     pages = [page for page in ogg_page.split_pages(coded) if not is_header(page)]

@@ -94,7 +94,7 @@ class RecordedPorts:
         self._taken = np.zeros(count, np.int64)
         self._most = np.full(count, _NEVER_US, np.int64)
         self.by_port: dict[int, RtpSocket] = {
-            20_000 + 2 * index: RecordedPort(20_000 + 2 * index, index, self)  # type: ignore[dict-item]
+            20_000 + 2 * index: RecordedPort(20_000 + 2 * index, index, self)  # type: ignore[misc] # stands for one
             for index in range(count)
         }
 

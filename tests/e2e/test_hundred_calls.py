@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import boto3
 
@@ -11,9 +12,9 @@ from tests.e2e.conftest import VECTORS, Local
 CALLS, AT_ONCE = 100, 20
 
 
-def all_recordings(local: Local) -> list[dict[str, object]]:
+def all_recordings(local: Local) -> list[dict[str, Any]]:
     """Every recording of the tenant, page by page."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     query: dict[str, str] = {"limit": "30"}
     while True:
         page = local.officer.get("/v1/recordings", query)

@@ -267,8 +267,12 @@ def test_a_report_that_comes_too_late_is_cut_from_the_vault(
 ) -> None:
     """Another second of the call, reported when the recording is made: punctured, and the rest plays on."""
     began_s = proofs.moment(recorded.recording["started_at"]) + 1
-    span = {"effective_at": proofs.rfc3339(began_s), "until": proofs.rfc3339(began_s + 1)}
-    answer = payments.report(payment.STARTED, {"ucid": recorded.ucid}, **span)
+    answer = payments.report(
+        payment.STARTED,
+        {"ucid": recorded.ucid},
+        effective_at=proofs.rfc3339(began_s),
+        until=proofs.rfc3339(began_s + 1),
+    )
     assert (answer.status, answer.body["outcome"]) == (200, "too_late"), answer.body
     officer, recording_id = officer_of(cloud, TENANT), recorded.recording["recording_id"]
     played = listening.decode_opus(officer.audio(recording_id))

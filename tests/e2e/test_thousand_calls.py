@@ -60,7 +60,7 @@ def test_every_packet_of_every_call_is_recorded_once(busy: Local, size: tuple[in
     taken = {one["sip_call_id"]: one["packets"] for one in each if one["ok"]}
     assert len(taken) == calls
     until = time.monotonic() + 60 + A_CALL_S * calls
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     while len(found) < calls:
         assert time.monotonic() < until, f"{len(found)} of {calls} were recorded"
         time.sleep(1)

@@ -12,6 +12,7 @@ from dualtone.domain import call_session
 from dualtone.domain.call_session import CallSession
 from dualtone.domain.ids import AgentId
 from dualtone.domain.recording_entry import Gap
+from dualtone.usecases.commit_recording import Commit
 from infra.local.cloud import LocalCloud
 from tests.adapters.api import recordings
 from tests.adapters.api.gateway import call, post_json
@@ -44,7 +45,7 @@ def lost(from_ms: int, to_ms: int) -> tuple[Gap, ...]:
     return tuple(Gap(channel, from_ms, to_ms, "restart") for channel in range(2))
 
 
-def listed(cloud: LocalCloud, caller: str) -> list[tuple[str, str]]:
+def listed(cloud: LocalCloud, caller: str) -> list[tuple[str, str | None]]:
     """What the list of the two months and the search by number say: they must agree."""
     token = cloud.tenants["acme"].tokens["officer"]
     months = {"from": "2025-12-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
@@ -88,7 +89,7 @@ def test_a_call_that_two_agents_recorded_is_listed_once(cloud: LocalCloud, calle
 def test_the_copy_that_lost_least_stands_for_the_call(cloud: LocalCloud, caller: str, *, killed_first: bool) -> None:
     """Whichever is committed first; and it is said what of the other's losses it has."""
     name = secrets.token_hex(8)
-    killed = [(ONE, {"gaps": lost(1_000, 2_000)}), (OTHER, {"gaps": ()})]
+    killed: list[tuple[AgentId, dict[str, Any]]] = [(ONE, {"gaps": lost(1_000, 2_000)}), (OTHER, {"gaps": ()})]
     one, two = (
         make(caller, agent, dialog(name, caller), **more) for agent, more in (killed if killed_first else killed[::-1])
     )
@@ -150,13 +151,16 @@ def test_two_commits_in_one_moment_do_not_overlook_each_other(cloud: LocalCloud,
     name = secrets.token_hex(8)
     session = dialog(name, caller)
     index, links = wiring.recording_index(), wiring.recording_links()
-    commits = []
-    original, index.commit = index.commit, lambda commit: bool(commits.append(commit)) or True  # type: ignore[method-assign]
-    try:
+    commits: list[Commit] = []
+
+    def held_back(commit: Commit) -> bool:
+        commits.append(commit)
+        return True
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(index, "commit", held_back)
         make(caller, ONE, session)
         make(caller, OTHER, session)
-    finally:
-        index.commit = original  # type: ignore[method-assign]
     assert [index.commit(commit) for commit in commits] == [True, False]
     assert all(
         len(links.linked(commits[0].entry.tenant, token, STARTED_MS)) == 1 for token in commits[0].linkage.tokens

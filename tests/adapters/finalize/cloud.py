@@ -9,7 +9,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -140,7 +140,7 @@ class Cloud:
         oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
         return public.encrypt(bound_call_key, oaep)
 
-    def seal(self, blocks: Sequence[StreamBlock], **options: Any) -> Upload:
+    def seal(self, blocks: Iterable[StreamBlock], **options: Any) -> Upload:
         """Seals a call as this tenant's agent does."""
         return upload(blocks, key=self.agent_key, wrap=self.wrap, key_arn=self.ingest_key, **options)
 

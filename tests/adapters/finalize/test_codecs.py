@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dualtone.domain.call_files import GapEntry
+from dualtone.adapters import speech_decoder
+from dualtone.domain.call_files import GapEntry, StreamEntry
+from dualtone.usecases.render_audio import RenderAudio
 from tests import codec_samples
-from tests.call_samples import ANSWERED_US, Packet, speech
+from tests.call_samples import ANSWERED_US, Packet, blocks, speech
 from tests.codec_samples import WIDE_HZ, Speech, g711, g722, g729, laid_out, linear, opus, played, rendered, wide
 from tests.listening import likeness
 
@@ -27,7 +29,7 @@ PRE_SKIP_MS = 6.5
 Pcm = npt.NDArray[np.int16]
 
 
-def two_sided(one: Speech, other: Speech) -> tuple[list[Packet], tuple[codec_samples.StreamEntry, ...]]:
+def two_sided(one: Speech, other: Speech) -> tuple[list[Packet], tuple[StreamEntry, ...]]:
     """A call between two parties."""
     media = [*one.packets(), *other.packets(stream=1, ssrc=2)]
     return media, (one.entry(0, "1"), other.entry(1, "0"))
@@ -170,9 +172,9 @@ def test_what_becomes_wideband_late_is_wideband_from_the_beginning() -> None:
     other = replace(g722("alice"), payloads=list(g722("alice").payloads) * 8)
     media = [*long.packets(), *other.packets(first=4200)]
     tape = codec_samples.Tape()
-    render = codec_samples.RenderAudio(tape.started, codec_samples.speech_decoder.start)
+    render = RenderAudio(tape.started, speech_decoder.start)
     streams = (long.entry(0, "1", other),)
-    said, parts = codec_samples.manifest(media, streams), [[one] for one in codec_samples.blocks(media)]
+    said, parts = codec_samples.manifest(media, streams), [[one] for one in blocks(media)]
     assert render(said, codec_samples.Reading(), parts) is None
     assert tape.rate_hz == 8000
     heard, rate_hz, rendering = laid_out(media, streams, wideband=True)

@@ -198,20 +198,15 @@ def test_saved_keys_open_nothing_together_with_the_new_item(cloud: Cloud) -> Non
     finalizer()(cloud.receive(two_sides(cloud)))
     before, custody = key_item(cloud), wiring.vault_access().custody(TENANT)
     scope = KeyScope(TENANT, recorded(cloud).recording_id, 1)
-    shares = [
-        custody.decrypt(key, wrapped, scope.context(custodian))
-        for key, wrapped, custodian in (
-            (before.key_a_arn, before.share_a, "A"),
-            (before.key_b_arn, before.share_b, "B"),
-        )
-    ]
+    share_a = custody.decrypt(before.key_a_arn, before.share_a, scope.context("A"))
+    share_b = custody.decrypt(before.key_b_arn, before.share_b, scope.context("B"))
     tell(cloud, LATE)
     cut()
     after = key_item(cloud)
     assert (after.share_a, after.share_b, after.nodes) != (before.share_a, before.share_b, before.nodes)
     for version in (1, 2):
         with pytest.raises(IntegrityError):
-            kek.open_nodes(after.nodes, *shares, KeyScope(TENANT, scope.recording, version))
+            kek.open_nodes(after.nodes, share_a, share_b, KeyScope(TENANT, scope.recording, version))
     mixed = KeyItem(2, after.nodes, before.share_a, after.share_b, after.key_a_arn, after.key_b_arn, 0)
     with pytest.raises(IntegrityError):
         wrap_keys.unwrap(custody, mixed, KeyScope(TENANT, scope.recording, 2))

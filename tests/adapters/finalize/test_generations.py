@@ -18,6 +18,7 @@ from dualtone.domain import call_files
 from dualtone.domain.audio.g711 import Law
 from dualtone.domain.call_watch import Step
 from dualtone.domain.errors import IntegrityError, Unavailable
+from dualtone.domain.ids import CallId
 from dualtone.usecases.commit_recording import Commit, CommitRecording
 from dualtone.usecases.finalize_recording import Finalized
 from functions.finalize_recording.handler import handler as finalize
@@ -451,7 +452,7 @@ def test_a_call_that_ended_and_waits_on_its_agents_disk_is_not_interrupted(world
 def test_a_sweep_costs_what_is_due(world: World) -> None:
     """Four queries of an index find nothing due; nothing is scanned or listed, and an agent is asked once a run."""
     for number in range(12):
-        wiring.begin_watch(TENANT, AGENT, call_files.CallId(f"01JD00000000000000000{number:05d}"))
+        wiring.begin_watch(TENANT, AGENT, CallId(f"01JD00000000000000000{number:05d}"))
     with operations() as done:
         assert world.sweep() == {}
     assert done == ["Query"] * 4
@@ -467,7 +468,7 @@ def test_one_call_that_cannot_be_looked_at_does_not_stop_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is alarmed, and stays for the next run."""
-    other = call_files.CallId("01JD0000000000000000000001")
+    other = CallId("01JD0000000000000000000001")
     for call in (CALL, other):
         wiring.begin_watch(TENANT, AGENT, call)
     world.time.pass_by(minutes=6)

@@ -238,7 +238,8 @@ def test_parts_that_are_cut_while_it_reads_are_no_damage(
     """The ledger was read before the pause came in: it is read again before anybody is alarmed."""
     sent = cloud.seal(blocks(two_sides()))
     key, store = cloud.receive(sent), wiring.ingest_store()
-    get, read = type(store).get, []
+    get = type(store).get
+    read: list[str] = []
 
     def overtaken(self: Any, name: str) -> bytes:
         if name.endswith(".dtp") and not read:

@@ -14,6 +14,7 @@ from moto import mock_aws
 from dualtone.adapters import clock, wiring
 from dualtone.domain import call_files
 from dualtone.domain.agent_events import AckEvent, CallEvent, CutEvent, HealthEvent, LeaseEvent, Report, SpoolState
+from dualtone.domain.ids import CallId
 from functions.cut_paused_spans.handler import handler as cut
 from functions.finalize_recording.handler import handler as finalize
 from functions.ingest_agent_events.handler import handler as ingest
@@ -21,10 +22,11 @@ from functions.reconcile_recordings.handler import handler as reconcile
 from functions.sweep_calls.handler import handler as sweep
 from infra.local.moto_fixes import mended
 from tests.adapters.finalize.cloud import CREDENTIALS, Cloud, FakeClock, made_cloud
-from tests.adapters.finalize.pauses import at, command, command_id, tell
+from tests.adapters.finalize.pauses import command, tell
 from tests.adapters.finalize.test_handlers import NO_CONTEXT, arrived, message
 from tests.adapters.survival.wire import Killed, Where, Wire, kill, wired
 from tests.call_samples import AGENT, CALL, TENANT, Upload, blocks, packets, speech
+from tests.pause_samples import at, command_id
 
 PREFIX: Final = call_files.ingest_prefix(TENANT, AGENT, CALL)
 OPENING: Final = PREFIX + call_files.opening_name(0)
@@ -121,7 +123,7 @@ def _watched(world: World) -> None:
     wiring.begin_watch(TENANT, AGENT, CALL)
     world.receive(without=(MANIFEST,))
     world.time.pass_by(hours=72)
-    other = call_files.CallId("01JD0000000000000000000002")
+    other = CallId("01JD0000000000000000000002")
     wiring.begin_watch(TENANT, AGENT, other)
     tell(world.cloud, state="live", call=other)
     world.time.pass_by(minutes=6)

@@ -13,8 +13,9 @@ import re
 from typing import Any, Final
 
 from dualtone.adapters.recording_queries import RecordingQueries
-from dualtone.domain import call_files, part
+from dualtone.domain import part
 from dualtone.domain.part import RecordType
+from dualtone.domain.signing import Envelope
 from tests.adapters.finalize.cloud import AUDIT, DIRECTORY, INDEX, INGEST, KEYS, Cloud
 from tests.call_samples import CALL, TENANT
 
@@ -86,7 +87,7 @@ def _messages(cloud: Cloud, url: str) -> list[str]:
 
 
 def _receipt(cloud: Cloud, body: str) -> str:
-    envelope = call_files.Envelope.from_json(json.loads(body))
+    envelope = Envelope.from_json(json.loads(body))
     return _text(envelope.payload.decode())
 
 

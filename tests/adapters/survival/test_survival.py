@@ -120,7 +120,7 @@ def test_a_claim_without_a_condition_is_found_out(monkeypatch: pytest.MonkeyPatc
     """Planted: new items are written whatever was there. Of two finalisers at once both then make the recording."""
 
     def transact(self: Table, *writes: Any) -> None:
-        careless = [{kind: dict(write) for kind, write in one.items()} for one in writes]
+        careless: list[Any] = [{kind: dict(write) for kind, write in one.items()} for one in writes]
         for one in careless:
             one.get("Put", {}).pop("ConditionExpression", None)
         careful(self, *careless)

@@ -66,11 +66,14 @@ def _work(work: Callable[[Say], None], files: set[str | None], after_lines: int,
     def call(frame: FrameType, _event: str, _: Any) -> Any:
         return line if frame.f_code.co_filename in files else None
 
+    def say(what: object) -> None:
+        os.write(pipe, f"{json.dumps(what)}\n".encode())
+
     status = 1
     try:
         threading.settrace(call)
         sys.settrace(call)
-        work(lambda value: os.write(pipe, f"{json.dumps(value)}\n".encode()) and None)
+        work(say)
         status = 0
     finally:
         sys.settrace(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -404,7 +405,7 @@ def test_a_run_that_is_killed_at_any_line_is_gone_on_with(tmp_path: Path) -> Non
     outcomes = set()
     for after in [*range(0, total, 137)]:
         directory = tmp_path / str(after)
-        ended = killing.run(lambda say, directory=directory: work(directory, say), modules, after)  # type: ignore[misc]
+        ended = killing.run(partial(work, directory), modules, after)
         said = [what for what, outcome in ended.said if outcome != ""]
         outcomes.add(tuple(said))
         if not (directory / "spool" / CALL / "opening-00.json").exists():

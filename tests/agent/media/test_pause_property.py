@@ -17,33 +17,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualtone.domain.call_files import Manifest
-from sbc_agent.media.messages import CutDone, PauseApplied
+from sbc_agent.media.messages import Cause, CutDone, PauseApplied
 from tests.agent.media.desk import START_US, TICK_US, Desk
 from tests.agent.media.packets import packet, speech
 
-CAUSES = ("payment", "manual", "hold")
+CAUSES: tuple[Cause, ...] = ("payment", "manual", "hold")
 FOREVER = 1 << 60
+
+
+@dataclass
+class Span:
+    """Silence of one cause, of the call or of one stream."""
+
+    cause: str
+    from_us: int
+    until_us: int
+    stream: int | None
 
 
 @dataclass
 class Model:
     """What was asked for: spans with their causes, of the call or of one stream."""
 
-    spans: list[list[object]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
     def pause(self, cause: str, from_us: int, until_us: int = FOREVER, stream: int | None = None) -> None:
-        self.spans.append([cause, from_us, until_us, stream])
+        self.spans.append(Span(cause, from_us, until_us, stream))
 
     def resume(self, cause: str, at_us: int, stream: int | None = None) -> None:
         for span in self.spans:
-            if span[0] == cause and span[3] == stream and span[2] > at_us:  # type: ignore[operator]
-                span[2] = max(at_us, span[1])  # type: ignore[type-var]
+            if span.cause == cause and span.stream == stream and span.until_us > at_us:
+                span.until_us = max(at_us, span.from_us)
 
     def is_silent(self, stream: int, at_us: int) -> bool:
-        return any(
-            span[1] <= at_us < span[2] and span[3] in (None, stream)  # type: ignore[operator]
-            for span in self.spans
-        )
+        return any(span.from_us <= at_us < span.until_us and span.stream in (None, stream) for span in self.spans)
 
 
 class Conversation:
@@ -173,14 +180,14 @@ def check(conversation: Conversation) -> None:
 
 def by_leases(model: Model, manifest: Manifest) -> None:
     """Leases are renewed by later pauses of their cause: where each ended is taken from the manifest."""
-    calls = [span for span in model.spans if span[3] is None]
+    calls = [span for span in model.spans if span.stream is None]
     assert len(calls) == len(manifest.pauses)
     for span, entry in zip(calls, manifest.pauses, strict=True):
-        assert (span[0], span[1]) == (entry.cause, entry.from_us)
+        assert (span.cause, span.from_us) == (entry.cause, entry.from_us)
         if entry.lease_expired:
-            assert entry.to_us <= span[2]  # type: ignore[operator]
-            span[2] = entry.to_us
-        elif span[2] == FOREVER:
+            assert entry.to_us <= span.until_us
+            span.until_us = entry.to_us
+        elif span.until_us == FOREVER:
             assert entry.to_us == max(manifest.ended_at_us, entry.from_us)
 
 

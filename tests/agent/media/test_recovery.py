@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,11 +152,15 @@ def test_other_files_in_the_spool_are_no_calls(tmp_path: Path) -> None:
 def test_killed_at_any_line_a_recovery_is_done_by_the_next_run(tmp_path: Path) -> None:
     """Signed, named, declared: whatever was done is kept, what was not is done, and the call is the same in the end."""
     spool_dir = crashed(tmp_path)
+
+    def work(spool_dir: Path, _say: killing.Say) -> None:
+        recover(spool_dir)
+
     is_killed, lines, calls = True, 0, []
     while is_killed:
         copy = tmp_path / f"copy-{lines}"
         shutil.copytree(spool_dir, copy)
-        ended = killing.run(lambda _, copy=copy: recover(copy) and None, (recoveries, spool, call_state), lines)
+        ended = killing.run(partial(work, copy), (recoveries, spool, call_state), lines)
         assert ended.is_killed or recover(copy) == []
         if not (copy / CALL / "manifest.json").exists():
             assert isinstance(recover(copy)[-1], Finished)

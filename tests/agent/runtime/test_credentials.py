@@ -29,7 +29,7 @@ CLOUD = CloudKey()
 NOW = 1_800_000_000
 
 
-def answer(clock: Clock, serial: int = 0, **changes: object) -> dict[str, object]:
+def answer(clock: Clock, serial: int = 0, /, **changes: object) -> dict[str, object]:
     return {
         "access_key_id": f"ASIA{serial}",
         "secret_access_key": "secret",
@@ -131,7 +131,8 @@ def test_an_answer_without_credentials_is_an_outage(tmp_path: Path, changes: dic
 
 def test_a_newer_ingest_key_is_kept(tmp_path: Path) -> None:
     """A key that the cloud signed is on disk for the next start, and whoever listens can use it at once."""
-    clock, lines, heard = Clock(NOW), Lines(), []
+    clock, lines = Clock(NOW), Lines()
+    heard: list[Identity] = []
     newer = CLOUD.ingest_key(arn="arn:aws:kms:eu-west-1:000000000000:key/newer")
     with web.serving(lambda *_: (200, answer(clock, ingest_key=newer))) as server:
         tokens, _ = source(server.url, tmp_path, clock, lines)
@@ -168,7 +169,8 @@ LIVE = {
 
 def test_what_pauses_need_is_kept_for_days_without_an_uplink(tmp_path: Path) -> None:
     """Live key, endpoints, events queue and defaults are in the identity file, for this user alone."""
-    clock, heard = Clock(NOW), []
+    clock = Clock(NOW)
+    heard: list[Identity] = []
     with web.serving(lambda *_: (200, answer(clock, **LIVE))) as server:
         tokens, _ = source(server.url, tmp_path, clock)
         tokens.subscribe(heard.append)

@@ -17,6 +17,7 @@ from dualtone.domain.agent_events import (
     CallEvent,
     ClockOffset,
     CutEvent,
+    DecisionEvent,
     Event,
     HealthEvent,
     LeaseEvent,
@@ -110,7 +111,7 @@ def received(queue: tuple[Any, str]) -> list[Report]:
     return sorted(reports, key=lambda report: report.sequence)
 
 
-def told(reports: list[Report]) -> list[Event]:
+def told(reports: list[Report]) -> list[AckEvent | CallEvent | CutEvent | DecisionEvent | LeaseEvent]:
     """All events but health."""
     return [event for report in reports for event in report.events if not isinstance(event, HealthEvent)]
 

@@ -18,7 +18,10 @@ BASE_US = 1_795_000_000_000_000
 def blocks(draw: st.DrawFn) -> StreamBlock:
     """Any block of up to five packets."""
     n = draw(st.integers(0, 5))
-    column = lambda top: draw(st.lists(st.integers(0, top), min_size=n, max_size=n))  # noqa: E731 - one use, one line
+
+    def column(top: int) -> list[int]:
+        return draw(st.lists(st.integers(0, top), min_size=n, max_size=n))
+
     sizes = column(40)
     payload = draw(st.binary(min_size=sum(sizes), max_size=sum(sizes)))
     return StreamBlock(

@@ -115,7 +115,8 @@ def test_nothing_that_one_of_them_silences_is_heard(
     pauses = [known(*span, number=number) for number, span in enumerate(declared)]
     spans = list({number: told(*span, number=number) for span, number in ledger}.values())
     found = pause.union(pauses, spans, answered_us=ANSWERED, ended_us=ENDED)
-    for one in [*pauses, *spans]:
+    both: list[Pause | PauseSpan] = [*pauses, *spans]
+    for one in both:
         assert one.to_us is not None
         if one.from_us < ENDED and one.to_us > ANSWERED:
             assert any(other.from_us <= one.from_us and other.to_us >= one.to_us for other in found)

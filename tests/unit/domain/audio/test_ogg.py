@@ -55,7 +55,8 @@ def test_a_checksum_of_the_real_world() -> None:
 def test_pages_are_found_in_any_pieces(packets: list[bytes], piece: int) -> None:
     """And packets in pages."""
     pages = [page_of([packet]) for packet in packets]
-    stream, reader, found = b"".join(pages), PageReader(), []
+    stream, reader = b"".join(pages), PageReader()
+    found: list[bytes] = []
     for at in range(0, len(stream), piece):
         found += reader.feed(stream[at : at + piece])
     reader.close()

@@ -14,7 +14,8 @@ MS = 8
 
 
 def place(timestamps: list[int], arrivals: list[int]) -> list[int]:
-    return Anchor().place(np.array(timestamps, np.uint64).astype(np.uint32), np.array(arrivals, np.int64)).tolist()
+    at = Anchor().place(np.array(timestamps, np.uint64).astype(np.uint32), np.array(arrivals, np.int64))
+    return [int(one) for one in at]
 
 
 def steady(count: int, *, first: int = 0) -> npt.NDArray[np.int64]:

@@ -14,7 +14,8 @@ RATES = [8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
 def tone(hz: float, rate_hz: int, seconds: float = 0.4, around: int = 0) -> npt.NDArray[np.int16]:
     """A sine that begins ``around`` samples before time 0."""
     time = np.arange(-around, round(seconds * rate_hz) + around) / rate_hz
-    return np.rint(10_000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
+    sine: npt.NDArray[np.int16] = np.rint(10_000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
+    return sine
 
 
 @pytest.mark.parametrize("to_hz", [8000, 16_000])

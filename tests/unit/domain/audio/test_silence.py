@@ -97,7 +97,7 @@ def test_a_span_without_end_silences_what_comes_after() -> None:
     assert sum(one.sequence.size for one in silence.keep(media())) == 100
     window = np.ones((2, 80_000), np.int16)
     silence.erase(window, 0)
-    assert (window[:, :8000].all(), window[:, 8000:].any()) == (True, False)
+    assert (bool(window[:, :8000].all()), bool(window[:, 8000:].any())) == (True, False)
 
 
 def test_streams_that_are_not_heard_pass() -> None:

@@ -142,7 +142,7 @@ def test_windows_do_not_depend_on_the_length_of_the_call() -> None:
     """Ten minutes come out in windows of at most one, and are the ten minutes that went in."""
     long = np.resize(ALICE, 10 * 60 * 8000)
     timeline = Timeline({0: PayloadTable([])}, bounds(600), fades=False)
-    windows = []
+    windows: list[npt.NDArray[np.int16]] = []
     for block in blocks(packets(long)):
         windows += timeline.add([block])
     early = len(windows)
