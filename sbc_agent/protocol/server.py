@@ -11,7 +11,7 @@ How a request is treated, in the order of section 8.2:
 4. Inspect Require: 420, but never for siprec or 100rel. Inspect the body: 415 for an encoding we cannot undo.
 5. Act by method. An INVITE that is no recording session, or of which nothing can be recorded, gets 488.
 
-What is not here: authentication, REFER and other methods, requests of ours other than BYE and OPTIONS, and name
+What is not here: authentication, REFER and other methods, requests of ours other than BYE, OPTIONS and UPDATE, and name
 resolution: responses and requests go to the addresses from which the peer was heard.
 """
 

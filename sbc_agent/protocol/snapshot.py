@@ -35,7 +35,6 @@ from sbc_agent.protocol.server_session import ServerSession
 from sbc_agent.protocol.uas import Uas
 
 FORMAT: Final = 1
-MAX_BYTES: Final = 1 << 20
 
 _ORIGIN_DIGITS: Final = 19
 _STRICT: Final = ConfigDict(strict=True, extra="forbid")
