@@ -2,7 +2,8 @@
 
 A decoder that remembers is a process behind a port; one is kept for each source and codec, so that its memory is that
 of its source alone. No more than ``MOST_DECODERS`` run at once: a source that was quiet for longest gives way, and
-begins afresh when it comes back.
+begins afresh when it comes back. No more than ``MOST_STARTS`` are started for a call: who changes the SSRC with every
+packet gains no more than that what comes later is kept raw.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dualtone.domain.audio.g711 import Law
 Samples = npt.NDArray[np.int16]
 
 MOST_DECODERS: Final = 8
+MOST_STARTS: Final = 2_000
+"""A start takes some 35 ms: all of them together a part of the time in which a call is finalised."""
 
 _LAWS: Final = {Coding.PCMA: Law.A, Coding.PCMU: Law.MU}
 _STATELESS: Final = frozenset({*_LAWS, Coding.L16})
@@ -66,10 +69,13 @@ class Decoders:
         """Takes what starts a decoder; without it only what needs none can be decoded."""
         self._start = start
         self._running: dict[Hashable, tuple[Framer, Decoder]] = {}
+        self._starts_left = MOST_STARTS
 
-    def can_decode(self, codec: Codec) -> bool:
-        """Whether a codec can be decoded here."""
-        return self._start is not None or codec.coding in _STATELESS
+    def can_decode(self, source: Hashable, codec: Codec) -> bool:
+        """Whether a source's packets of a codec can be decoded here."""
+        if codec.coding in _STATELESS:
+            return True
+        return self._start is not None and ((source, codec) in self._running or self._starts_left > 0)
 
     def decode(self, source: Hashable, codec: Codec, packets: Packets) -> Decoded:
         """Decodes the next packets of a source.
@@ -107,6 +113,7 @@ class Decoders:
             framer = framing.framer(codec)
             assert framer is not None
             assert self._start is not None
+            self._starts_left -= 1
             running = framer, self._start(codec)
         self._running[source] = running
         return running

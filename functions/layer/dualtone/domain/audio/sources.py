@@ -152,7 +152,7 @@ class Source:
     def _audible(self, kinds: Kinds) -> dict[int, Codec]:
         """The codecs among some packets that can be decoded."""
         codecs = {kind: self._table.codec(kind) for kind in np.unique(kinds).tolist() if kind >= FIRST_CODEC}
-        return {kind: codec for kind, codec in codecs.items() if self._decoders.can_decode(codec)}
+        return {kind: codec for kind, codec in codecs.items() if self._decoders.can_decode(self._name, codec)}
 
     def _placed(self, batch: _Batch, clock_hz: int, codecs: Mapping[int, Codec]) -> tuple[Positions, list[Run]]:
         """Places and decodes packets of one clock: where each begins in ticks, and what is heard."""
