@@ -10,16 +10,17 @@ an SBC that protects a thousand streams under keys it never told. No clock; time
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sbc_agent.media import srtp_context
+from dualtone.domain.errors import Unavailable
 from sbc_agent.media.messages import CryptoSpec
 from sbc_agent.media.rtp import windows
-from sbc_agent.media.srtp_context import AUTHENTICATION_FAILED, OK, REPLAYED, TOO_OLD, CryptoContext
+from sbc_agent.media.srtp_context import AUTHENTICATION_FAILED, OK, REPLAYED, TOO_OLD, CryptoContext, library
 
 Int64s = npt.NDArray[np.int64]
 
@@ -125,6 +126,8 @@ class Unprotector:
         self._handle = np.zeros(rows, np.uint64)
         self._keys: dict[int, _Keys] = {}
         self._patience = _Patience(SEARCHES_OF_ALL, SEARCH_EVERY_US)
+        with suppress(Unavailable):  # now and not in mid-call; where there is none, plain RTP needs none
+            library()
 
     @property
     def is_used(self) -> bool:
@@ -132,12 +135,17 @@ class Unprotector:
         return bool(self._keys)
 
     def set_keys(self, row: int, specs: Sequence[CryptoSpec]) -> None:
-        """Says under which keys a row's packets are protected from now on; none: they come as plain RTP."""
+        """Says under which keys a row's packets are protected from now on; none: they come as plain RTP.
+
+        Raises:
+            Unavailable: If this machine cannot open SRTP.
+        """
         if not specs:
             self.close_row(row)
             return
-        keys = self._keys.setdefault(row, _Keys(self._patience))
+        keys = self._keys.get(row, _Keys(self._patience))
         keys.change(specs)
+        self._keys[row] = keys
         self._handle[row] = keys.handle
         self.is_protected[row] = True
 
@@ -186,7 +194,7 @@ class Unprotector:
         direct = np.flatnonzero(handle)
         sizes = size.ctypes.data + direct * size.itemsize
         status[direct] = np.fromiter(
-            map(srtp_context.unprotect, handle[direct].tolist(), address[direct].tolist(), sizes.tolist()),
+            map(library().unprotect, handle[direct].tolist(), address[direct].tolist(), sizes.tolist()),
             np.int64,
             direct.size,
         )

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from dualtone.domain.errors import Unavailable
+from sbc_agent.media import srtp_context
+from sbc_agent.protocol.sdes import SrtpPolicy
 from sbc_agent.runtime.config import AgentConfig, PortRange, WhenFull
 from sbc_agent.runtime.durable import make_private_directory
 from sbc_agent.runtime.spool import Spool
@@ -193,6 +196,24 @@ def wall_clock(now_s: float, newest_spooled_s: float | None) -> list[Finding]:
     return []
 
 
+def srtp(policy: SrtpPolicy) -> list[Finding]:
+    """Whether SRTP can be opened, if it may come."""
+    if policy == "off":
+        return []
+    try:
+        srtp_context.prove()
+    except Unavailable as error:
+        return [
+            Finding(
+                "fatal",
+                "srtp",
+                f'sip.srtp = "{policy}", but this machine cannot open SRTP: {error}. Install the agent\'s own '
+                'requirements, or set sip.srtp = "off" to record plain RTP alone',
+            )
+        ]
+    return []
+
+
 def directory(path: Path, setting: str, *, make: bool = True) -> list[Finding]:
     """Writes and removes a file in a directory, which is made if it is not there and is to be."""
     try:
@@ -227,6 +248,7 @@ def inspect(config: AgentConfig) -> list[Finding]:
         agent = config.agent
         findings += space(DiskSpace.of(spool_dir).free_bytes, agent.min_free_bytes, agent.when_full, spool_dir)
         findings += file_system(file_system_of(spool_dir), spool_dir)
+    findings += srtp(config.sip.srtp)
     findings += wall_clock(time.time(), _newest(spool_dir) if spool_dir.is_dir() else None)
     return findings
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pylibsrtp
 import pytest
 
+from dualtone.domain.errors import Unavailable
+from sbc_agent.media import srtp_context
 from sbc_agent.media.messages import KEY_BYTES, CryptoSpec, CryptoSuite
-from sbc_agent.media.srtp_context import AUTHENTICATION_FAILED, OK, REPLAYED, TOO_OLD, CryptoContext
+from sbc_agent.media.srtp import Unprotector
+from sbc_agent.media.srtp_context import AUTHENTICATION_FAILED, OK, REPLAYED, TOO_OLD, CryptoContext, Library
 from tests.agent.media import srtp_sender
 from tests.agent.media.packets import packet, speech
 from tests.agent.media.srtp_sender import Sender
@@ -168,3 +175,39 @@ def test_a_closed_context_has_overwritten_its_key() -> None:
     assert not context.is_of(one.spec)
     assert context.is_of(one.spec.model_copy(update={"key": bytes(len(one.master))}))
     context.close()
+
+
+@pytest.fixture
+def library() -> Iterator[None]:
+    """The library is loaded anew in the test, and after it."""
+    srtp_context.library.cache_clear()
+    yield
+    srtp_context.library.cache_clear()
+
+
+@pytest.mark.usefixtures("library")
+def test_plain_rtp_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is missing, that is said when it is asked for or when a key comes, and not before."""
+    monkeypatch.setitem(sys.modules, "pylibsrtp", None)
+    unprotector = Unprotector(2)
+    with pytest.raises(Unavailable, match="not installed"):
+        srtp_context.prove()
+    with pytest.raises(Unavailable, match="not installed"):
+        unprotector.set_keys(0, [Sender(SUITES[0], bytes(KEY_BYTES[SUITES[0]])).spec])
+    assert not unprotector.is_protected.any()
+    assert not unprotector.is_used
+
+
+@pytest.mark.usefixtures("library")
+def test_a_library_that_hides_its_functions_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another build of pylibsrtp: its file is a library, and srtp_unprotect is not in it."""
+    binding = SimpleNamespace(ffi=None, lib=None, __file__=None)  # the C library
+    monkeypatch.setattr(pylibsrtp, "_binding", binding)
+    with pytest.raises(Unavailable, match="lacks functions"):
+        srtp_context.prove()
+    with pytest.raises(AttributeError, match="srtp_unprotect"):
+        Library(binding)
+
+
+def test_this_machine_opens_every_suite() -> None:
+    srtp_context.prove()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
 
+from sbc_agent.media import srtp_context
 from sbc_agent.runtime import config, preflight
 from sbc_agent.runtime.config import PortRange
 
@@ -168,3 +170,14 @@ api = "http://127.0.0.1:1"
         "wall_clock",
         "directory",
     }
+
+
+def test_srtp_that_cannot_be_opened_stops_the_start_only_where_it_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to do; plain RTP is recorded without the library."""
+    assert preflight.srtp("allow") == []
+    srtp_context.library.cache_clear()
+    monkeypatch.setitem(sys.modules, "pylibsrtp", None)
+    finding = only(preflight.srtp("require_tls"))
+    assert (finding.severity, finding.check) == ("fatal", "srtp")
+    assert 'sip.srtp = "off"' in finding.message
+    assert preflight.srtp("off") == []
