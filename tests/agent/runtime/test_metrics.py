@@ -34,8 +34,8 @@ def _report() -> dict[str, Any]:
     media = dict.fromkeys(
         (
             "streams", "received", "stored", "duplicates", "reordered", "late", "foreign_source", "events_suppressed",
-            "malformed", "dropped", "overflowed", "left_ring", "records", "bytes_sealed", "ticks", "tick_ms_max", "tick_ms_lately",
-            "cpu_ms", "clock_steps",
+            "malformed", "dropped", "overflowed", "left_ring", "records", "bytes_sealed", "ticks", "tick_ms_max",
+            "tick_ms_lately", "cpu_ms", "clock_steps",
         ),
         3,
     )  # fmt: skip
