@@ -54,7 +54,8 @@ class Canary:
 
     def owns(self, sip_call_id: str) -> bool:
         """Whether a dialog is the canary that is under way."""
-        return secrets.compare_digest(self._sip_call_id.encode(), sip_call_id.encode()) and bool(sip_call_id)
+        said = sip_call_id.encode("utf-8", "surrogateescape")  # any octets may come
+        return secrets.compare_digest(self._sip_call_id.encode(), said) and bool(said)
 
     def recorded_as(self, call: CallId) -> None:
         """The canary that is under way is being recorded."""

@@ -1,7 +1,6 @@
 """How often somebody may ask: a token bucket for each key. Pure: time is an argument.
 
-Memory is bounded: a bucket that has filled up again says nothing and is dropped, and where there are too many others
-the one that was used longest ago is.
+Memory is bounded: where there are too many buckets the one that was used longest ago is dropped.
 """
 
 from __future__ import annotations

@@ -87,6 +87,18 @@ def test_no_other_call_is_taken_for_it() -> None:
     assert not bird.owns("")
 
 
+@pytest.mark.parametrize("call_id", ["\udcff@192.0.2.1", "ä@x", "a\udced\udca0\udc80", ""])
+def test_a_call_id_of_any_octets_is_another_calls(call_id: str) -> None:
+    """Messages are read with `surrogateescape`: no call is lost because its Call-ID is no UTF-8."""
+
+    async def recorder(bird: Canary, _: str) -> None:
+        assert not bird.owns(call_id)
+        bird.recorded_as(CALL)
+        bird.freed(CALL)
+
+    assert sung(recorder)[0]
+
+
 def test_it_tells_how_long_ago_it_sang() -> None:
     """Null until it has."""
 
