@@ -154,6 +154,9 @@ class Pauses:
         if not recording.answers:
             return True
         spool, call = recording.spool, recording.call
+        if not spool.is_cleared:
+            self._unanswered[call.call] = recording
+            return False
         try:
             while recording.answers:
                 answer = recording.answers[0]

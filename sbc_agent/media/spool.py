@@ -76,6 +76,7 @@ class CallSpool:
         self._has_place = has_place
         self._waits = self._is_to_tell = waits
         self._is_cleared, self._is_discarded = True, False
+        self._state_to_write: CallState | None = None
         self._unnoted: list[Cut] = []
         self._untold: list[Event] | None = [] if waits else None  # of the call's thread
         self.lost = 0  # records that found no room in memory either
@@ -94,6 +95,11 @@ class CallSpool:
     def has_place(self) -> bool:
         """Whether it is known what the next part follows; until then records wait, and that is no alarm."""
         return self._has_place and self._is_cleared
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether nothing is left of what was discarded; what is noted before that would go with it."""
+        return self._is_cleared
 
     def continue_after(self, parts: list[PartEntry], next_index: int, losses: list[tuple[int, int]]) -> None:
         """Goes on after an earlier run; may be called from a thread of ``Disk``.
@@ -141,11 +147,17 @@ class CallSpool:
         """Notes what a restart must know, when the disk has time: nothing of a call that waits."""
         if self._waits:
             return
+        if not self._is_cleared:  # with the opening record
+            self._state_to_write = state
+            return
         number, data = self._state.next_number(), state.encode()
         self._disk.submit(self._header.call, lambda: self._state.write(number, data))
 
     def note_state(self, state: CallState) -> None:
-        """Notes what a restart must know, now, as ``write_state``; raises OSError if the disk refuses."""
+        """Notes what a restart must know, now, as ``write_state``; raises OSError if the disk refuses.
+
+        Only where ``is_cleared``.
+        """
         if not self._waits:
             self._state.write(self._state.next_number(), state.encode())
 
@@ -280,6 +292,9 @@ class CallSpool:
             del self._unnoted[0]
         replace_file(self._directory / opening_name(self._header.epoch), data)
         self._opening = None
+        if self._state_to_write is not None:
+            self.write_state(self._state_to_write)
+            self._state_to_write = None
         if self._is_to_tell:
             self._is_to_tell, self._is_opening_durable = False, True
             self._disk.submit(self._header.call, self._tell_kept)

@@ -97,6 +97,8 @@ def _machine(config: AgentConfig, pid: int | None) -> list[Diagnosis]:
     found = of_findings("descriptors", preflight.descriptors(files, pool_size), f"{files} files may be open ({of})")
     well = f"the hold-back stays out of swap ({of})" if swapping else "this machine has no swap"
     found += of_findings("memory_lock", preflight.locked_memory(locked, pool_size, swapping=swapping), well)
+    srtp = config.sip.srtp
+    found += of_findings("srtp", preflight.srtp(srtp), "none is taken" if srtp == "off" else "SRTP can be opened")
     found.append(doctor_machine.core_dumps(limits[resource.RLIMIT_CORE], of=of))
     found += [
         doctor_machine.socket_buffer(),

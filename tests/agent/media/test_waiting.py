@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import settings
@@ -16,6 +18,7 @@ from dualtone.domain.ids import CallId
 from dualtone.domain.part import RecordType
 from sbc_agent.media import spool as spools
 from sbc_agent.media import waiting as waitings
+from sbc_agent.media.call_state import CallState
 from sbc_agent.media.messages import (
     Adopt,
     Alarm,
@@ -26,6 +29,7 @@ from sbc_agent.media.messages import (
     End,
     Finished,
     PartClosed,
+    PauseApplied,
     PortFree,
     Recover,
     Session,
@@ -195,6 +199,38 @@ def test_a_call_that_was_discarded_may_be_kept_from_a_later_moment(tmp_path: Pat
     assert call.sequences(0) == list(range(number, last))
     assert (call.manifest.answered_at_us, call.manifest.pauses) == (kept_us, [])
     assert outcomes(desk) == ["discarded", "kept"]
+
+
+def test_what_is_noted_of_a_call_that_is_kept_after_all_does_not_go_with_what_was_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the disk is: a pause is answered when no crash forgets it, and nobody is alarmed."""
+    may_delete, delete = Event(), shutil.rmtree
+
+    def slow(path: Path) -> None:
+        assert may_delete.wait(30)
+        delete(path)
+
+    monkeypatch.setattr(shutil, "rmtree", slow)
+    desk = Desk(tmp_path, hold_back_ms=500, part_s=1)
+    desk.begin(waits=True)
+    number = desk.talk(3)
+    desk.decide(keep=False)
+    desk.decide(keep=True)
+    number = desk.talk(2, number)
+    assert desk.pause(desk.now_us, "manual") is None
+    desk.run(1)
+    assert desk.of(PauseApplied) == []
+    may_delete.set()
+    desk.settle_jobs()
+    desk.run(1.5)
+    desk.settle_jobs()
+    assert [answer.outcome for answer in desk.of(PauseApplied)] == ["acknowledged"]
+    assert CallState.read(desk.spool_dir / CALL).silence.causes == ("manual",)
+    assert desk.of(Alarm) == []
+    desk.end()
+    desk.run(2)
+    assert [pause.cause for pause in desk.opened().manifest.pauses] == ["manual"]
 
 
 def test_what_is_kept_is_not_discarded_again(tmp_path: Path) -> None:
