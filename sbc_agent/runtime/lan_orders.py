@@ -268,6 +268,7 @@ class LanOrders:
             "ended_at": None if ended_us is None else lan_bodies.instant(pause_ledger.true_ms(ended_us, clock)),
             "causes": list(known.causes),
             "paused": bool(known.causes),
+            "standing": known.standing,  # in the cloud there is none but what is recorded
             "parties": None,  # for people who sign in, in the cloud
         }
 

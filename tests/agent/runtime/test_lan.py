@@ -12,6 +12,7 @@ import hmac
 import json
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from dualtone.domain.errors import MalformedInput
+from dualtone.domain.ids import CallId
 from dualtone.domain.standard_webhooks import MAX_BODY_BYTES
 from sbc_agent.runtime import lan_bodies
 from sbc_agent.runtime.config import Endpoint
@@ -382,9 +384,16 @@ def test_calls_are_listed_paused_and_resumed(tmp_path: Path) -> None:
             "ended_at": None,
             "causes": [],
             "paused": False,
+            "standing": "recorded",
             "parties": None,
         }
         assert await site.ask("GET", "/v1/calls") == (200, {"calls": [listed]})
+        calls = site.desk.control.calls
+        known = calls.get(CallId(call))
+        assert known is not None
+        for standing in ("waiting", "not_recorded", "recorded"):
+            calls.put(replace(known, standing=standing))
+            assert await site.ask("GET", f"/v1/calls/{call}") == (200, listed | {"standing": standing})
         status, answer = await site.ask("POST", f"/v1/calls/{call}/pause")
         assert (status, answer["outcome"], answer["calls"][0]["causes"]) == (200, "acknowledged", ["manual"])
         paused = listed | {"causes": ["manual"], "paused": True}
