@@ -108,7 +108,8 @@ class CallFates:
         before, went_on = case.wanted, case.may_go_on
         is_new = self._decisions.choose(case, choice, call.facts)
         outcome = _outcome(call, case, choice, before, went_on=went_on)
-        call.untold.append((choice, command, outcome))
+        if is_new or command is not None:  # whoever says the same again is told what holds, and nobody else is
+            call.untold.append((choice, command, outcome))
         self.settle(call, choice.at_us)
         self._tell_choices(call)
         if is_new:

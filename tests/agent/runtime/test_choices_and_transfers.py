@@ -13,7 +13,9 @@ from typing import Protocol
 import pytest
 
 from dualtone.domain import ids
+from dualtone.domain.agent_events import DecisionEvent
 from dualtone.domain.call_decision import Decision
+from dualtone.domain.ids import CallId
 from sbc_agent.runtime.consents import INHERITED_US, PENDING_US
 from tests.agent.protocol.builders import Src
 from tests.agent.runtime.ruled import OFFSET_US, Site, in_loop, metadata, rule, token
@@ -177,6 +179,16 @@ async def test_both_copies_of_a_call_are_decided_at_once(tmp_path: Path) -> None
     other = site.call(Src(call_id="other", tag="other"), text=metadata(session=QUEUE))
     site.press(one, "decline")
     assert (site.standing(one), site.standing(other)) == ("not_recorded", "not_recorded")
+
+
+@in_loop
+async def test_a_choice_that_is_made_again_is_told_once(tmp_path: Path) -> None:
+    """A key that is held down, or a desk that asks all day, fills neither memory nor the cloud's audit log."""
+    site = Site(tmp_path, rule("live_keep", **KEYS))
+    call = CallId(site.call(Src()))
+    for _ in range(3):
+        await site.control.decide(call, keep=True, cause="on_demand", by="desk:one")
+    assert [event.outcome for event in site.told.of(DecisionEvent)] == ["kept"]
 
 
 @in_loop
