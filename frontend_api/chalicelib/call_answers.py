@@ -198,7 +198,8 @@ class AgentHealth(Shape):
     clock_uncertainty_us: int | None
     alarms: dict[str, int] = Field(description="How often each kind was raised since it started.")
     not_recorded: dict[str, int] = Field(
-        description="How many calls each rule of the policy has left unrecorded, over all runs: all that is told of them."
+        description="How many calls each rule of the policy has left unrecorded, over all runs: all that is told "
+        "of them."
     )
 
 
