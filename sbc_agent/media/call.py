@@ -204,13 +204,15 @@ class Call:
 
     def blank(self, stream: Stream, from_us: int, to_us: int) -> None:
         """Tones of a stream were blanked in a span, which is near the one before it or another one."""
-        earlier = [place for place, gap in enumerate(self.gaps) if (gap.stream, gap.cause) == (stream.stream, TONES)]
-        last = self.gaps[earlier[-1]] if earlier else None
-        if last is not None and from_us - last.to_us < NEAR_US:
-            entry = GapEntry(stream.stream, min(last.from_us, from_us), max(last.to_us, to_us), TONES)
-            self.gaps[earlier[-1]] = entry
-        else:
-            self.gaps.append(GapEntry(stream.stream, from_us, to_us, TONES))
+        for place in reversed(range(len(self.gaps))):
+            last = self.gaps[place]
+            if (last.stream, last.cause) == (stream.stream, TONES):
+                if from_us - last.to_us < NEAR_US:
+                    from_us, to_us = min(last.from_us, from_us), max(last.to_us, to_us)
+                    self.gaps[place] = GapEntry(stream.stream, from_us, to_us, TONES)
+                    return
+                break
+        self.gaps.append(GapEntry(stream.stream, from_us, to_us, TONES))
 
     def deactivate(self, stream: Stream, at_us: int) -> None:
         """The SDP says that nothing comes from now on."""
