@@ -132,7 +132,9 @@ def _without(spans: Sequence[Span], cut: Sequence[Span]) -> Iterator[Span]:
     for first, last in spans:
         at = first
         for cut_first, cut_last in cut:
-            if cut_last > at and cut_first < last:
+            if cut_first >= last:
+                break
+            if cut_last > at:
                 if cut_first > at:
                     yield at, cut_first
                 at = cut_last
