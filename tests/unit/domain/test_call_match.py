@@ -71,6 +71,14 @@ def test_a_vendors_value_of_a_party_counts() -> None:
     assert token(KEY, "external_id", "agent-77") in of_session(KEY, said)
 
 
+@pytest.mark.parametrize("name", ["callingPartyNumber", "X-Cisco-Recording-Participant", "RecordedParty"])
+def test_a_partys_number_is_no_name_of_a_call(name: str) -> None:
+    """What is for one call alone, such as a choice, cannot name a line in the guise of a vendor's value."""
+    said = facts(**{name: "sip:2001@cucm.invalid"})
+    assert token(KEY, "extension", "2001") in of_session(KEY, said)
+    assert not {token(KEY, "external_id", value) for value in ("2001", "sip:2001@cucm.invalid")} & of_session(KEY, said)
+
+
 def test_tokens_tell_nothing() -> None:
     """Another tenant, another kind, another value: another token, of the one form."""
     mine = token(KEY, MatchKind.CALL_ID, "x@y")

@@ -9,7 +9,7 @@ another key from the same root. Pure: nonces are arguments.
 | `call_id`     | Call-ID or session id of the *communication* session: RFC 7865 section 6.3, RFC 7989, vendors  |
 | `ucid`        | Avaya's universal call id, in hexadecimal, as User-to-User or as twenty decimal digits          |
 | `extension`   | number or user part of a party                                                                 |
-| `external_id` | any vendor's value of call or party, and group ids                                             |
+| `external_id` | any vendor's value of call or party that is not its number, and group ids                      |
 | `dialog`      | Call-ID of our own recording dialog: for the SBC's people, never for webhooks                  |
 """
 
@@ -190,7 +190,8 @@ def _names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
     yield from ((MatchKind.UCID, value) for name, value in values if name in _UCID_NAMES)
     yield from ((MatchKind.EXTENSION, person.aor) for person in session.participants)
     yield from ((MatchKind.EXTENSION, value) for name, value in values if name in _PARTY_NAMES)
-    yield from ((MatchKind.EXTERNAL_ID, value) for value in (*session.groups, *(value for _name, value in values)))
+    yield from ((MatchKind.EXTERNAL_ID, value) for value in session.groups)
+    yield from ((MatchKind.EXTERNAL_ID, value) for name, value in values if name not in _PARTY_NAMES)
 
 
 def _link_names(session: CallSession) -> Iterator[tuple[MatchKind, str]]:
