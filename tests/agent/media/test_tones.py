@@ -15,6 +15,7 @@ from dualtone.domain.audio import g711
 from dualtone.domain.call_files import GapEntry, TonesEntry
 from sbc_agent.media import messages
 from sbc_agent.media.messages import CallPolicy, FormatSpec
+from sbc_agent.media.tones import LOOK_AHEAD_US
 from tests.agent.media.desk import EVENTS, PCMA, START_US, TICK_US, Desk
 from tests.agent.media.dial import CLOCK_HZ, Key, Samples, heard, placed, spoken
 from tests.agent.media.packets import packet
@@ -392,3 +393,20 @@ def test_no_tone_stays_where_it_was_looked_for(tmp_path: Path) -> None:
     other.run(0.1)
     assert not looked_at._octets.any()
     assert not looked_at._samples.any()
+
+
+@pytest.mark.parametrize(("policy", "least_us"), [(BLANK, LOOK_AHEAD_US + 300_000), (CallPolicy(), 0)])
+def test_without_hold_back_what_leaves_waits_for_what_follows_it(
+    tmp_path: Path, policy: CallPolicy, least_us: int
+) -> None:
+    """Nothing is looked at before its followers have been drained; calls that keep tones wait for nothing."""
+    desk = Desk(tmp_path, hold_back_ms=0)
+    desk.begin(policy=policy)
+    number, behind_us = 0, []
+    for _ in range(40):
+        before = desk.engine.counters()["left_ring"]
+        number = desk.talk(0.1, number)
+        if desk.engine.counters()["left_ring"] > before:
+            behind_us.append(desk.now_us - desk.engine._recordings[CALL].left_until_us)
+    assert len(behind_us) >= 3
+    assert least_us <= min(behind_us) <= least_us + 400_000
