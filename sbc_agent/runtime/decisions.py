@@ -115,12 +115,10 @@ class Case:
     @property
     def due_us(self) -> int | None:
         """When time alone says something new; None if it never does."""
-        moments = []
-        if self.ruling.provisional and not self.is_settled:
-            moments.append(self.began_us + _SETTLED_AFTER_US)
-        if self.fate is None and self.ruling.rule.decide_within_s is not None:
-            moments.append(self.began_us + 1_000_000 * self.ruling.rule.decide_within_s)
-        return min(moments, default=None)
+        if self.ruling.provisional:
+            return None if self.is_settled else self.began_us + _SETTLED_AFTER_US
+        within_s = self.ruling.rule.decide_within_s
+        return None if within_s is None or self.fate is not None else self.began_us + 1_000_000 * within_s
 
     def profile(self, usual: CallPolicy) -> CallPolicy:
         """How keys and tones are treated; where a party has answered, no key is an answer any more.
@@ -284,8 +282,8 @@ class Decisions:
         if case.ruling.provisional and now_us >= case.began_us + _SETTLED_AFTER_US:
             case.is_settled = True
             self.consider(case, facts, headers, now_us)
-        within_s = case.ruling.rule.decide_within_s
-        if case.fate is None and within_s is not None and now_us >= case.began_us + 1_000_000 * within_s:
+        # The time of a rule counts from the answer, but only a rule that is known to be the call's decides anything.
+        if case.fate is None and case.due_us is not None and case.due_us <= now_us:
             case.decide_by(settle(case.ruling, case.choices), "timeout", now_us)
 
     def end(self, case: Case, facts: Mapping[str, Any], headers: Mapping[str, str], at_us: int) -> None:

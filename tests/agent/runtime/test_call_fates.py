@@ -463,6 +463,25 @@ async def test_why_a_call_is_kept_survives_a_restart(tmp_path: Path) -> None:
         assert not again.of(call).pauses
 
 
+@pytest.mark.parametrize("undecided", ["keep", "discard"])
+@in_loop
+async def test_a_rule_that_may_not_be_the_calls_decides_nothing_by_its_time(tmp_path: Path, undecided: str) -> None:
+    """While the queue is not known the time of the rule that would win is not over, and a refusal holds all along."""
+    never = rule("never", id="board", match={"queues": ["Board"]})
+    asks = rule("consent", id="hotline", undecided=undecided, decide_within_s=10, **KEYS)
+    for refused in (False, True):
+        site, src = Site(tmp_path / f"{refused}", never, asks), Src()
+        call = site.call(src)
+        if refused:
+            site.press(call, "decline")
+        site.pass_time(11)
+        assert (site.of(call).decisions, site.silent_to_the_cloud) == ([], True)
+        site.pass_time(20)
+        kept = undecided == "keep" and not refused
+        assert site.of(call).decisions == [kept]
+        assert site.silent_to_the_cloud != kept
+
+
 @in_loop
 async def test_a_regulated_call_is_one_after_a_restart_under_another_policy(tmp_path: Path) -> None:
     """A later version is for later calls: nobody can refuse this one, whatever became of its rule."""

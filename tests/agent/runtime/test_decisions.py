@@ -101,6 +101,19 @@ def test_who_refuses_is_not_recorded_any_more(found: Rule, before: list[Any], af
         assert not case.may_go_on
 
 
+@given(
+    st.sampled_from(["keep", "discard"]), st.sampled_from([None, 5, 35]), st.sampled_from(["never", "always"]), STEPS
+)
+def test_who_refuses_before_the_queue_is_known_is_not_recorded(
+    undecided: str, within_s: int | None, of_queue: str, steps: list[tuple[Any, ...]]
+) -> None:
+    """Whichever rule may yet win, and whatever times run out meanwhile."""
+    first = rule(of_queue, id="queue", match={"queues": ["Board"]})
+    rules = policy(first, rule("consent", undecided=undecided, decide_within_s=within_s))
+    _, seen = judged(rules, [("choose", "discard", "consent", "dtmf"), *steps])
+    assert all(wanted != "kept" for wanted, _ in seen)
+
+
 @given(RULES, STEPS)
 def test_a_call_of_which_nothing_may_be_known_is_never_kept(found: Rule, steps: list[tuple[Any, ...]]) -> None:
     if found.record == "never":
