@@ -252,6 +252,17 @@ def test_a_consent_key_is_told_once_with_its_moment(
     assert pressed_us <= told.at_us <= pressed_us + 140_000
 
 
+def test_the_next_call_of_a_row_hears_its_own_keys(tmp_path: Path) -> None:
+    """A press that is in all its numbers like one of the call before it is none of that call's."""
+    desk = Desk(tmp_path, ports=2)
+    for call in (CALL, f"{CALL[:-2]}42"):
+        desk.tell(messages.Begin(call=call, at_us=desk.now_us, streams=desk.streams(True, True), policy=ASKING))
+        Line(desk).events("1")
+        desk.tell(messages.End(call=call, at_us=desk.now_us, reason="bye"))
+        desk.run(7)
+    assert [choice.call for choice in desk.of(Choice)] == [CALL, f"{CALL[:-2]}42"]
+
+
 def test_other_keys_and_calls_without_consent_keys_tell_nothing(tmp_path: Path) -> None:
     """A menu's digits say nothing to the recording."""
     desk = Desk(tmp_path)

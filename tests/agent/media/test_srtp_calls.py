@@ -121,6 +121,21 @@ def test_a_key_that_changes_in_mid_call_costs_no_packet(tmp_path: Path) -> None:
     assert opened.payload(0) == b"".join(speech(0, one) for one in range(last))
 
 
+def test_a_stream_that_rests_keeps_its_keys_where_none_are_named(tmp_path: Path) -> None:
+    """Its sender goes on counting, and what was heard before the rest is still known: it is a replay."""
+    call = SrtpCall(Desk(tmp_path), (sender(), sender(seed=1)))
+    call.begin()
+    number = call.talk(2, FIRST)
+    again = call.senders[0].protect(packet(number - 1, speech(0, number - 1), ssrc=1), (number - 1) >> 16)
+    call.desk.change(False, False)
+    call.desk.run(2)
+    call.change(True, True)
+    call.desk.arrive(0, again)
+    last = call.talk(2, number)
+    assert call.desk.engine.counters()["replayed"] == 1
+    assert call.end().sequences(0) == [one & 0xFFFF for one in range(FIRST, last)]
+
+
 def test_a_stream_may_become_srtp_and_plain_again(tmp_path: Path) -> None:
     call = SrtpCall(Desk(tmp_path))
     call.begin()

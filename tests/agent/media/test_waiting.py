@@ -82,7 +82,14 @@ def test_a_call_that_is_discarded_leaves_nothing_anywhere(tmp_path: Path) -> Non
     number = desk.talk(8)
     assert files(desk.spool_dir)
     assert remembers(desk, speech(0, number - 1))
+    desk.pause(desk.now_us, "manual")
+    desk.resume("manual")
+    recording = desk.engine._recordings[CALL]
+    seal = recording.seal
     desk.decide(keep=False)
+    assert (seal._key, recording.call.silence.pauses) == (None, [])
+    with pytest.raises(AttributeError):  # no key is left to seal with, nor to open
+        seal.frame(RecordType.SIGNALLING, 0, 0, 0, b"")
     desk.run(0.1)
     desk.settle_jobs()
     assert outcomes(desk) == ["discarded"]
