@@ -123,17 +123,19 @@ class Case:
     def profile(self, usual: CallPolicy) -> CallPolicy:
         """How keys and tones are treated; where a party has answered, no key is an answer any more.
 
+        While another rule may be the call's, digits are left out: what one stored, another could not take back.
+
         Args:
             usual: How they are in calls that the built-in rule keeps.
         """
-        rule = self.ruling.rule
-        if rule is DEFAULT_RULE:
+        rule, is_open = self.ruling.rule, self.ruling.provisional
+        if rule is DEFAULT_RULE and not is_open:
             return usual
         asks = not any(choice.cause != "personal" for choice in self.choices)
         return replace(
             usual,
-            tones=rule.tones,
-            card=rule.card,
+            tones="blank" if is_open else rule.tones,
+            card="pause" if is_open else rule.card,
             accept_keys=rule.accept_keys if asks else "",
             decline_keys=rule.decline_keys if asks else "",
         )

@@ -144,6 +144,17 @@ def test_a_note_that_cannot_be_read_is_judged_anew(note: dict[str, Any]) -> None
     assert (case.wanted, told) == ("waiting", "silent")
 
 
+@pytest.mark.parametrize("last", [[], [rule("always", id="last", tones="keep", card="off")]], ids=["built-in", "rule"])
+def test_digits_are_left_out_while_the_rule_is_not_known(last: list[Rule]) -> None:
+    """A rule further up may want them blanked: what was stored of them could not be taken back."""
+    usual = CallPolicy(tones="keep", card="off")
+    decisions = Decisions(lambda: policy(rule("consent", match={"queues": ["Cards"]}), *last), usual=lambda: usual)
+    case = decisions.opened(facts(2), {}, START_US)
+    assert (decisions.profile(case).tones, decisions.profile(case).card) == ("blank", "pause")
+    decisions.pass_time(case, facts(2), {}, START_US + 30_000_000)
+    assert (decisions.profile(case).tones, decisions.profile(case).card) == ("keep", "off")
+
+
 def test_how_keys_are_treated_follows_the_rule() -> None:
     usual = CallPolicy(lease_s=60)
     decisions = Decisions(lambda: policy(rule("consent", accept_keys="1", card="off")), usual=lambda: usual)
