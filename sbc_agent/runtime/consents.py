@@ -23,6 +23,7 @@ from sbc_agent.runtime.logs import Log
 PENDING_US: Final = 1_000_000 * PENDING_S
 INHERITED_US: Final = 4 * 3_600_000_000
 _NEAR_US: Final = 60_000_000
+"""By so much a choice may be forgotten early: a call that is told anew does not write its choices anew each time."""
 _KEEP: Final = "INSERT OR REPLACE INTO choice VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET: Final = (
     "DELETE FROM choice WHERE token = ? AND way = ? AND decision = ? AND cause = ? AND at_us = ? AND by = ?"
