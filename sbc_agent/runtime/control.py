@@ -387,8 +387,15 @@ class Control:
 
     def _self_paused(self, pause: Pause) -> None:
         """A call has stopped itself: what comes of that is told as of any pause."""
-        self._expect(own_pause(pause), CallId(pause.call))
-        self._log.error("payment_without_pause", call=pause.call)
+        call = CallId(pause.call)
+        self._expect(own_pause(pause), call)
+        if self._may_be_named(call):
+            self._log.error("payment_without_pause", call=call)
+
+    def _may_be_named(self, call: CallId) -> bool:
+        """Whether a line of the log may name a call: of one that is not recorded nothing shall be left."""
+        known = self._calls.get(call)
+        return known is None or known.standing == "recorded"
 
     def _expect(self, order: Order, call: CallId) -> None:
         """The media process answers something that was not asked from here."""
@@ -400,9 +407,9 @@ class Control:
         if execution is None:
             return
         self._events.put(cloud_events.of_answer(event, execution.order))
-        self._log.info(
-            "command", call=event.call, kind=event.action, cause=event.cause, result=event.outcome, state=event.origin
-        )
+        if self._may_be_named(execution.call):
+            told = {"kind": event.action, "cause": event.cause, "result": event.outcome, "state": event.origin}
+            self._log.info("command", call=event.call, **told)
         if event.outcome == "unknown":
             self._calls.forget(CallId(event.call))
         else:

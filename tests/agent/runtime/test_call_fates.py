@@ -12,7 +12,7 @@ from dualtone.domain.call_command import Command
 from dualtone.domain.errors import PolicyViolation, Unavailable
 from dualtone.domain.ids import CallId
 from dualtone.domain.recording_ruling import Choice
-from sbc_agent.media.messages import Alarm, CallPolicy, Pause, Resume
+from sbc_agent.media.messages import Alarm, CallPolicy, Pause, Resume, SelfPaused
 from sbc_agent.protocol.message import Request
 from sbc_agent.runtime.orders import of_command
 from tests.agent.protocol.builders import Src
@@ -461,6 +461,21 @@ async def test_why_a_call_is_kept_survives_a_restart(tmp_path: Path) -> None:
         assert (facts["policy"]["how"], facts["policy"]["at_us"]) == ("dtmf", decided["policy"]["at_us"])
         assert again.standing(call) == "recorded"
         assert not again.of(call).pauses
+
+
+@pytest.mark.parametrize("record", ["consent", "never", "on_demand"])
+@in_loop
+async def test_no_line_of_the_log_names_a_call_that_is_not_recorded(tmp_path: Path, record: str) -> None:
+    """Whatever is done with it: it is paused, it pauses itself, somebody refuses; one that is kept is named."""
+    for found, is_named in ((rule(record), False), (rule("always"), True)):
+        site, src = Site(tmp_path / found.record, found), Src()
+        call = site.call(src)
+        pause = _pause(site, call)
+        site.paused(pause)
+        site.control.media_event(SelfPaused(pause=pause.model_copy(update={"command": "7" * 26, "cause": "dtmf"})))
+        site.press(call, "decline")
+        site.hang_up(src)
+        assert (call in site.lines.getvalue()) == is_named
 
 
 @pytest.mark.parametrize("undecided", ["keep", "discard"])
