@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dualtone.domain.ids import CallId
 from dualtone.domain.recording_ruling import Choice, Kept
@@ -12,7 +12,9 @@ from sbc_agent.media.client import PLAIN
 from sbc_agent.media.messages import CallPolicy, Pause, Resume, StreamSpec
 from sbc_agent.runtime.decisions import Case, Wanted
 from sbc_agent.runtime.journal import LiveCall
-from sbc_agent.runtime.live_calls import Standing
+
+if TYPE_CHECKING:  # with it would come the database, which nothing needs that answers SIP
+    from sbc_agent.runtime.live_calls import Standing
 
 CallState = Literal["live", "ended"]
 ChoiceOutcome = Literal["kept", "discarded", "stopped", "noted", "ignored", "unknown"]
