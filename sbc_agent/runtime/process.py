@@ -380,7 +380,8 @@ class Agent:
             self._cloud.media_event(event)
         if isinstance(event, Alarm):
             self._media_alarms[event.kind] += 1
-            self._log.error("media_alarm", kind=event.kind, call=event.call)
+            is_named = event.call is not None and self._shell.recorder.may_be_named(event.call)
+            self._log.error("media_alarm", kind=event.kind, call=event.call if is_named else None)
             if event.kind == "spool_write":
                 self._room.refused()
 

@@ -199,6 +199,11 @@ class Recorder:
         found = self._of(call)
         return found is not None and found.case is not None and found.case.is_regulated
 
+    def may_be_named(self, call: str) -> bool:
+        """Whether a line of the log may name a call: of one that is not recorded nothing shall be left."""
+        found = self._of(call)
+        return found is None or found.told == "kept"
+
     def timer(self) -> float | None:
         """When ``pass_time`` is wanted, in seconds of CLOCK_MONOTONIC; None while nothing waits for time alone."""
         due_us = self._fates.due_us

@@ -474,6 +474,7 @@ async def test_no_line_of_the_log_names_a_call_that_is_not_recorded(tmp_path: Pa
         site.paused(pause)
         site.control.media_event(SelfPaused(pause=pause.model_copy(update={"command": "7" * 26, "cause": "dtmf"})))
         site.press(call, "decline")
+        assert site.recorder.may_be_named(call) == is_named
         site.hang_up(src)
         assert (call in site.lines.getvalue()) == is_named
 
