@@ -26,6 +26,7 @@ def of_call(known: KnownCall) -> CallEvent:
         sealed=base64.b64encode(known.sealed).decode("ascii"),
         causes=list(known.causes),
         policy=known.policy,
+        links=sorted(known.links & known.tokens),
     )
 
 

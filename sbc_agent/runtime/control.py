@@ -18,7 +18,7 @@ from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, cast
 
-from dualtone.domain import call_match, ids
+from dualtone.domain import call_match, call_session, ids
 from dualtone.domain.agent_events import ClockOffset, CutEvent, LeaseEvent
 from dualtone.domain.call_command import Cause, Command
 from dualtone.domain.call_decision import Decision
@@ -173,12 +173,14 @@ class Control:
                 return known.tokens
             self._tell(self._calls.put(replace(known, state="ended", ended_us=at_us, sealed=b"")))
             return known.tokens
-        live_key, tokens, sealed = self._live_key(), known.tokens, known.sealed
+        live_key, tokens, sealed, links = self._live_key(), known.tokens, known.sealed, known.links
         if facts and live_key:
+            links = frozenset(call_match.links(live_key, call_session.from_facts(facts)))
             tokens = call_match.of_session(live_key, facts) | self._inherited.get(call, frozenset())
             tokens = frozenset(sorted(tokens)[: call_match.MOST_TOKENS])
             sealed = call_match.seal(live_key, self._tenant, call, facts, self._randomness(call_match.NONCE_BYTES))
-        known = replace(known, tokens=tokens, sealed=sealed, started_us=began_us or known.started_us, policy=policy)
+        known = replace(known, tokens=tokens, links=links, sealed=sealed, policy=policy)
+        known = replace(known, started_us=began_us or known.started_us)
         self._stands(known, standing)
         self._catch_up(call, tokens)
         return tokens

@@ -42,6 +42,7 @@ class KnownCall:
         standing: ``recorded``; ``waiting`` for a decision, sealed under a key that no disk has; ``on_demand`` while
             nothing of it is gathered until somebody keeps it; ``not_recorded`` by its rule or a decision. A later run
             does not know it: only calls that are recorded outlive this one.
+        links: What every dialog of its call can be found by; a later run knows it when it is told anew.
     """
 
     call: CallId
@@ -54,6 +55,7 @@ class KnownCall:
     causes: tuple[str, ...] = ()
     standing: Standing = "recorded"
     policy: Kept | None = None
+    links: frozenset[str] = frozenset()
 
     def overlaps(self, from_us: int, until_us: int | None) -> bool:
         """Whether a span of time has anything of the call; a span without an end lasts."""

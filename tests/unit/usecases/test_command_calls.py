@@ -284,3 +284,54 @@ def test_an_unknown_call_is_not_found(world: World) -> None:
     late = replace(PAUSE, effective_at_ms=NOW + 60_000)
     with pytest.raises(MalformedInput):
         world.commands.by_call(TENANT, CALL, late, FACTS)
+
+
+TWIN = CallId(CALL[:-1] + "Z")
+
+
+def pair(world: World, **twin: object) -> None:
+    """The same call at two agents; the first look for its link finds both."""
+    world.states[OTHER_AGENT] = AgentState.ACTIVE
+    world.live(links=(TOKEN,))
+    world.live(TWIN, **({"agent_id": OTHER_AGENT} | twin))
+    world.found = [[CALL, TWIN]]
+
+
+def test_one_of_a_pair_is_paused_where_the_other_records_it_too(world: World) -> None:
+    """Whoever pauses a call by its id means the call, and not one agent's copy of it."""
+    pair(world)
+    issued = world.commands.by_call(TENANT, CALL, PAUSE, FACTS)
+    assert [one.call for one in issued] == [CALL, TWIN]
+    assert [(queue, command.call) for queue, command in world.sent] == [
+        (f"https://sqs/{AGENT}", CALL),
+        (f"https://sqs/{OTHER_AGENT}", TWIN),
+    ]
+    assert {event.which for event in world.events} == {CALL, TWIN}
+
+
+def test_another_dialog_at_the_same_agent_is_not_meant(world: World) -> None:
+    """Another time of the call, or its other end, has an id of its own."""
+    pair(world, agent_id=AGENT)
+    assert [one.call for one in world.commands.by_call(TENANT, CALL, PAUSE, FACTS)] == [CALL]
+
+
+def test_a_twin_that_was_over_is_left_alone(world: World) -> None:
+    """The span and the other agent's copy do not touch."""
+    pair(world, state="spooled", ended_at_ms=NOW - 30_000)
+    assert [one.call for one in world.commands.by_call(TENANT, CALL, PAUSE, FACTS)] == [CALL]
+
+
+def test_a_twin_that_cannot_be_told_is_said(world: World) -> None:
+    """The order stands for the first call; whoever asked hears that it is not everywhere, and asks again."""
+    pair(world)
+    sent = world.send
+
+    def send(queue_url: str, envelope: Envelope) -> None:
+        if queue_url.endswith(OTHER_AGENT):
+            raise Unavailable("the queue does not answer")
+        sent(queue_url, envelope)
+
+    world.send = send  # type: ignore[method-assign]  # one queue of two
+    with pytest.raises(Unavailable):
+        world.commands.by_call(TENANT, CALL, PAUSE, FACTS)
+    assert [command.call for _, command in world.sent] == [CALL]

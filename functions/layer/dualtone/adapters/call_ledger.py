@@ -267,6 +267,7 @@ def live_call(item: Mapping[str, Any]) -> LiveCall:
         causes=tuple(item.get("causes", ())),
         clock=_clock(item),
         policy=Kept(**item["policy"]) if "policy" in item else None,
+        links=tuple(item.get("links", ())),
     )
 
 

@@ -223,6 +223,7 @@ def _reported(
         "revision": event.revision,
         "sealed": event.sealed_bytes if lasts else None,
         "matches": list(tokens),
+        "links": list(event.links or known.get("links", ())),
         "policy": asdict(event.policy) if event.policy is not None else known.get("policy"),
         "clock_offset_us": clock.offset_us if clock is not None else None,
         "clock_uncertainty_us": clock.uncertainty_us if clock is not None else None,

@@ -71,6 +71,7 @@ class CallEvent:
         sealed: What officers see of it, sealed, in base64.
         causes: Why nothing is kept at this moment; empty while audio is kept.
         policy: By which rule it is kept; None while that is not known.
+        links: Those of its match tokens that every dialog of its call has (``call_match.links``).
     """
 
     call: Ulid
@@ -82,6 +83,7 @@ class CallEvent:
     sealed: Annotated[str, Field(max_length=16_384)]
     causes: Causes
     policy: Kept | None = None
+    links: Annotated[list[Token], Field(max_length=MOST_TOKENS)] = Field(default_factory=list)
     type: Literal["call"] = "call"
 
     def __post_init__(self) -> None:

@@ -103,6 +103,7 @@ class LiveCall:
         causes: Why nothing is kept at this moment.
         clock: The agent's clock.
         policy: By which rule it is kept; None if its agent has not said.
+        links: Match tokens that every dialog of its call has.
     """
 
     tenant: TenantId
@@ -117,6 +118,7 @@ class LiveCall:
     causes: tuple[str, ...]
     clock: ClockOffset
     policy: Kept | None = None
+    links: tuple[str, ...] = ()
 
     @property
     def is_live(self) -> bool:

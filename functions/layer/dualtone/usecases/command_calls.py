@@ -18,7 +18,7 @@ from dualtone.domain import call_command
 from dualtone.domain.audit_event import AuditEvent, Outcome, RequestFacts
 from dualtone.domain.errors import MalformedInput, NotFound, PolicyViolation, Unavailable
 from dualtone.domain.ids import AgentId, CallId, TenantId
-from dualtone.domain.pause_ledger import Ledger, LedgerCommand
+from dualtone.domain.pause_ledger import Ledger, LedgerCommand, LiveCall
 from dualtone.domain.pause_order import Order
 from dualtone.domain.signing import Envelope, Signer
 from dualtone.domain.tenancy import Agent, AgentState, Verb
@@ -28,21 +28,29 @@ _MOST_CALLS: Final = 100
 VERBS: Final = {"pause": Verb.PAUSE_CALL, "resume": Verb.RESUME_CALL}
 
 
-class Matches(Protocol):
-    """Calls by their match tokens, and orders that wait for one."""
+class Finding(Protocol):
+    """Calls by their match tokens."""
 
     def matching(self, tenant: TenantId, token: str, from_ms: int) -> list[CallId]:
         """Calls that have a token and had not ended before a moment, the newest first."""
+
+
+class Matches(Finding, Protocol):
+    """Calls by their match tokens, and orders that wait for one."""
 
     def keep(self, tenant: TenantId, token: str, order: Order, number: int, event: AuditEvent | None) -> None:
         """Keeps an order for calls to come, and writes the event, both or none; a newer one of its cause stays."""
 
 
-class Ledgers(Protocol):
-    """The ledgers."""
+class Reading(Protocol):
+    """The ledgers, for reading."""
 
     def read(self, tenant: TenantId, call: CallId) -> Ledger:
         """Reads a call's ledger."""
+
+
+class Ledgers(Reading, Protocol):
+    """The ledgers."""
 
     def issue(self, tenant: TenantId, call: CallId, command: LedgerCommand, event: AuditEvent | None) -> bool:
         """Writes a command and the event, both or none; False if its number is not above the last one."""
@@ -111,7 +119,7 @@ class CommandCalls:
         self._now_ms = now_ms
 
     def by_call(self, tenant: TenantId, call: CallId, order: Order, facts: RequestFacts) -> list[Issued]:
-        """Gives an order to one call.
+        """Gives an order to one call, and to the same call where other agents of the tenant record it.
 
         Raises:
             NotFound: If no agent of the tenant ever reported that call.
@@ -121,7 +129,11 @@ class CommandCalls:
         issued = self._command(tenant, call, order, facts)
         if issued is None:
             raise MalformedInput("the call was over before the span, or began after it", http_status=422)
-        return [issued]
+        live = self._ledgers.read(tenant, call).live
+        if live is None:
+            return [issued]
+        elsewhere = [twin.call_id for twin in twins(live, self._matches, self._ledgers, order.effective_at_ms)]
+        return [issued, *self._to_each(tenant, elsewhere, order, facts)]
 
     def by_match(self, tenant: TenantId, token: str, order: Order, facts: RequestFacts) -> list[Issued]:
         """Gives an order to every call that has a match token at the time of the order's span.
@@ -166,10 +178,11 @@ class CommandCalls:
         calls = self._matches.matching(tenant, token, order.effective_at_ms)
         if len(calls) > _MOST_CALLS:
             raise MalformedInput(f"more than {_MOST_CALLS} calls go by that name: use one of a call", http_status=422)
+        return self._to_each(tenant, [call for call in calls if call not in but], order, facts)
+
+    def _to_each(self, tenant: TenantId, calls: Sequence[CallId], order: Order, facts: RequestFacts) -> list[Issued]:
         issued, missed = [], None
         for call in calls:
-            if call in but:
-                continue
             try:
                 issued.append(self._command(tenant, call, order, facts))
             except NotFound:  # its tokens are written a moment before the call itself
@@ -234,6 +247,20 @@ class CommandCalls:
             details["until_ms"] = order.until_ms
         verb = VERBS[order.action]
         return facts.event(verb, Outcome.GRANTED, tenant=tenant, who=order.by, which=which, details=details)
+
+
+def twins(live: LiveCall, matches: Finding, ledgers: Reading, from_ms: int) -> list[LiveCall]:
+    """The same call where other agents record it: a pair of recorders, or the other end at another one.
+
+    Args:
+        live: A call as its agent reports it.
+        matches: Calls by their match tokens.
+        ledgers: What is known of calls.
+        from_ms: Only those that had not ended before.
+    """
+    found = {call for token in live.links for call in matches.matching(live.tenant, token, from_ms)} - {live.call_id}
+    others = [ledgers.read(live.tenant, call).live for call in sorted(found)[:_MOST_CALLS]]
+    return [other for other in others if other is not None and other.agent_id != live.agent_id]
 
 
 def _are_meant(order: Order, found: Sequence[Issued]) -> bool:

@@ -9,7 +9,7 @@ last word on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from dualtone.domain.audit_event import AuditEvent, Outcome, RequestFacts
@@ -21,6 +21,7 @@ from dualtone.domain.recording_policy import Fate
 from dualtone.domain.recording_ruling import Cause
 from dualtone.domain.signing import Envelope, Signer
 from dualtone.domain.tenancy import Agent, AgentState, Verb
+from dualtone.usecases.command_calls import twins
 
 ANSWER_WITHIN_MS: Final = 3_000
 STEP_MS: Final = 75
@@ -153,12 +154,17 @@ class DecideCalls:
     def by_call(self, wanted: Wanted, call: CallId, facts: RequestFacts) -> Decided:
         """Decides on one call, which may be one that waits: then none of its tenant's agents has told of it.
 
+        Of one that is known, the same call at other agents is decided on too.
+
         Raises:
             Unavailable: If no agent could be told.
         """
         live = self._ledgers.read(wanted.tenant, call).live
         decision = self._decision(wanted, facts, call=call, match=None)
         self._tell(wanted, decision, facts, call, only=None if live is None else live.agent_id)
+        for twin in [] if live is None else twins(live, self._matches, self._ledgers, facts.now_ms):
+            same = replace(decision, call=twin.call_id)
+            self._tell(wanted, same, facts, twin.call_id, only=twin.agent_id)
         may_answer = live is not None or wanted.decision == "keep"
         return self._awaited(wanted.tenant, decision.id, lambda: [call], may_answer=may_answer)
 
