@@ -14,7 +14,8 @@ from tests.call_samples import session
 
 def told(agent: LiveAgent, number: int, ucid: str) -> CallEvent:
     """A call of that UCID, as an agent tells of it."""
-    facts = {"extensions": {"ucid": ucid}, "sip_call_id": f"{number}@sbc.invalid"}
+    sessions = [{"session_id": ucid, "sip_session_id": f"{ucid}@pbx.invalid"}]
+    facts = {"extensions": {"ucid": ucid}, "sip_call_id": f"{number}@sbc.invalid", "sessions": sessions, "groups": []}
     links = call_match.links(agent.live_key, call_session.from_facts(session() | facts))
     event = agent.call(number, facts=facts)
     return replace(event, links=sorted(set(links) & set(event.matches)))
