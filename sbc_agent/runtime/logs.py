@@ -8,6 +8,7 @@ and appears only as a salted hash, the same over restarts of one agent and diffe
 
 Warnings and errors of one event are written a hundred at once and ten a second from then on: what a stranger can cause
 as often as he likes must not fill the disk nor hold up calls. What was left out is counted in the next such line.
+Transfers are written each (FEATURES P7): their back-off bounds them, and no stranger can cause one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from sbc_agent.runtime.durable import write_private
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _BOUNDED: Final = frozenset({"warning", "error"})
+_EVERY_ONE: Final = frozenset({"transfer"})
 WITHHELD: Final = "withheld"
 _SALT_BYTES: Final = 32
 _REFERENCE_BYTES: Final = 8
@@ -181,7 +183,7 @@ class Log:
         if LEVELS.index(level) < self._lowest:
             return
         now_s = self._clock()
-        if level in _BOUNDED and not self._may_write(event, now_s):
+        if level in _BOUNDED and event not in _EVERY_ONE and not self._may_write(event, now_s):
             return
         now = datetime.fromtimestamp(now_s, UTC)
         line: dict[str, Any] = {

@@ -408,6 +408,7 @@ def test_a_pause_of_its_own_survives_a_restart(tmp_path: Path) -> None:
     desk.settle_jobs()
     later = Desk(tmp_path, now_us=desk.now_us, openings=1, randomness=bytes)
     later.adopt()
+    later.settle_jobs()
     line = Line(later)
     line.talk(2)
     resumed = later.resume("dtmf")
