@@ -497,8 +497,9 @@ class Waits(RuleBasedStateMachine):
         if self.state != "none" and not self.ended:
             desk.end()
         if self.state == "kept":
-            desk.settle_jobs()
-            desk.run(3)
+            for _ in range(5):  # each note waits for the disk's threads, and the next one for it
+                desk.settle_jobs()
+                desk.run(1)
             desk.settle()
             assert open_call(desk.spool_dir / CALL).manifest.call == CALL
         else:

@@ -293,7 +293,7 @@ def pair(world: World, **twin: object) -> None:
     """The same call at two agents; the first look for its link finds both."""
     world.states[OTHER_AGENT] = AgentState.ACTIVE
     world.live(links=(TOKEN,))
-    world.live(TWIN, **({"agent_id": OTHER_AGENT} | twin))
+    world.live(TWIN, **({"agent_id": OTHER_AGENT, "links": (TOKEN,)} | twin))
     world.found = [[CALL, TWIN]]
 
 
@@ -307,6 +307,14 @@ def test_one_of_a_pair_is_paused_where_the_other_records_it_too(world: World) ->
         (f"https://sqs/{OTHER_AGENT}", TWIN),
     ]
     assert {event.which for event in world.events} == {CALL, TWIN}
+
+
+def test_calls_that_share_a_group_alone_are_not_one(world: World) -> None:
+    """An SBC may give every call the same group: nobody else's call is paused for that."""
+    pair(world, links=(TOKEN, "b" * 32, "c" * 32))
+    world.live(links=(TOKEN, "d" * 32, "e" * 32))
+    world.found = [[CALL, TWIN], [CALL], [CALL]]
+    assert [one.call for one in world.commands.by_call(TENANT, CALL, PAUSE, FACTS)] == [CALL]
 
 
 def test_another_dialog_at_the_same_agent_is_not_meant(world: World) -> None:

@@ -25,6 +25,8 @@ from dualtone.domain.tenancy import Agent, AgentState, Verb
 
 _TRIES: Final = 8
 _MOST_CALLS: Final = 100
+_MOST_TWINS: Final = 4
+_MOST_LOOKED_AT: Final = 20  # the latest of those that share a link
 VERBS: Final = {"pause": Verb.PAUSE_CALL, "resume": Verb.RESUME_CALL}
 
 
@@ -250,7 +252,9 @@ class CommandCalls:
 
 
 def twins(live: LiveCall, matches: Finding, ledgers: Reading, from_ms: int) -> list[LiveCall]:
-    """The same call where other agents record it: a pair of recorders, or the other end at another one.
+    """The same call where other agents record it: a pair of recorders.
+
+    One link in common is not enough, for an SBC may give all calls one group: most of them must be.
 
     Args:
         live: A call as its agent reports it.
@@ -259,8 +263,15 @@ def twins(live: LiveCall, matches: Finding, ledgers: Reading, from_ms: int) -> l
         from_ms: Only those that had not ended before.
     """
     found = {call for token in live.links for call in matches.matching(live.tenant, token, from_ms)} - {live.call_id}
-    others = [ledgers.read(live.tenant, call).live for call in sorted(found)[:_MOST_CALLS]]
-    return [other for other in others if other is not None and other.agent_id != live.agent_id]
+    others = [ledgers.read(live.tenant, call).live for call in sorted(found, reverse=True)[:_MOST_LOOKED_AT]]
+    return [other for other in others if other is not None and _are_twins(live, other)][:_MOST_TWINS]
+
+
+def _are_twins(one: LiveCall, other: LiveCall) -> bool:
+    if one.agent_id == other.agent_id:
+        return False
+    shared = set(one.links) & set(other.links)
+    return 2 * len(shared) > min(len(one.links), len(other.links))
 
 
 def _are_meant(order: Order, found: Sequence[Issued]) -> bool:
