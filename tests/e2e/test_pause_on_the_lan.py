@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from infra.local import payment, proofs
-from infra.local.client import ApiClient
+from infra.local.client import ApiClient, ApiProblem
 from infra.local.payment import PaymentSystem
 from infra.local.unsealing import SealedCopies
+from tests.e2e.conftest import Local
 from tests.e2e.talking import Talking, assert_left_out
 from tests.e2e.test_uplink_faults import local_behind
 
@@ -42,8 +44,21 @@ def test_a_pause_while_the_uplink_is_down(tmp_path: Path) -> None:
         recording = local.wait_recorded(call["sip_call_id"], 90)
         gap = assert_left_out(local, sealed, recording, began, resumed)
         assert gap["origin"] == "lan"
-        (stored,) = [local.officer.get(f"/v1/calls/{recording['call_id']}")]
+        until = time.monotonic() + 60  # what happened is told by a queue of its own, which tries again in its own time
+        while (stored := known(local, recording["call_id"])) is None or len(stored["commands"]) < 2:
+            assert time.monotonic() < until, stored
+            time.sleep(0.2)
         assert {(one["origin"], one["action"]) for one in stored["commands"]} == {("lan", "pause"), ("lan", "resume")}
+
+
+def known(local: Local, call: str) -> dict[str, Any] | None:
+    """What the cloud was told of a call; None until then."""
+    try:
+        return local.officer.get(f"/v1/calls/{call}")
+    except ApiProblem as problem:
+        if problem.status != 404:
+            raise
+        return None
 
 
 def test_the_agents_own_endpoint_lets_nobody_in_without_its_token(tmp_path: Path) -> None:
