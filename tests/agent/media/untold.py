@@ -17,18 +17,26 @@ from tests.agent.media.sealed_call import CALL, _call_key
 
 def files(spool_dir: Path) -> list[str]:
     """Every file of the call, by whatever name."""
-    return sorted(path.name for path in spool_dir.rglob("*") if path.is_file() and CALL in path.parts)
+    return sorted(path.name for path in _contents(spool_dir) if CALL in path.parts)
+
+
+def _contents(spool_dir: Path) -> dict[Path, bytes]:
+    """All files as they lie there at one look; what is renamed or removed under it means another look."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {path: path.read_bytes() for path in spool_dir.rglob("*") if path.is_file()}
 
 
 def readable(spool_dir: Path) -> list[bytes]:
     """The plaintexts of all records that any opening record in the spool opens."""
     keys, found = [], []
-    for path in spool_dir.rglob("*opening*"):
+    contents = _contents(spool_dir)
+    for data in (data for path, data in contents.items() if "opening" in path.name):
         with suppress(MalformedInput):
-            keys.append(AESGCM(_call_key(OpeningFile.decode(path.read_bytes()).wrapped_key, CallId(CALL))))
-    for path in spool_dir.rglob("*part-*"):
+            keys.append(AESGCM(_call_key(OpeningFile.decode(data).wrapped_key, CallId(CALL))))
+    for data in (data for path, data in contents.items() if "part-" in path.name):
         with suppress(MalformedInput):
-            parsed = part.read(path.read_bytes())
+            parsed = part.read(data)
             for record in parsed.records:
                 for key in keys:
                     with suppress(IntegrityError):
